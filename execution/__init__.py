@@ -1,0 +1,65 @@
+"""Write ops and jobs whose graphs grow at run time; execute and resume them over runstore's log.
+
+A name is imported when it is first used, so that `runstore --help` loads no engine.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output
+    from execution.definition.job import JobDefinition, job
+    from execution.definition.op import OpDefinition, op
+    from execution.planning.resume_plan import ResumePlan
+    from execution.running.context import OpContext, OpExecutionContext
+    from execution.running.launch import execute, plan_resume, resume
+    from execution.running.result import RunResult
+
+_HOMES = {
+    "DynamicOut": "definition.ins_outs",
+    "DynamicOutput": "definition.ins_outs",
+    "In": "definition.ins_outs",
+    "JobDefinition": "definition.job",
+    "OpContext": "running.context",
+    "OpDefinition": "definition.op",
+    "OpExecutionContext": "running.context",
+    "Out": "definition.ins_outs",
+    "Output": "definition.ins_outs",
+    "ResumePlan": "planning.resume_plan",
+    "RunResult": "running.result",
+    "execute": "running.launch",
+    "job": "definition.job",
+    "op": "definition.op",
+    "plan_resume": "running.launch",
+    "resume": "running.launch",
+}
+
+if not TYPE_CHECKING:  # hidden from type checkers, which would believe any name
+
+    def __getattr__(name):
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import_module("execution.running.launch")  # a job can then run itself, `execute_in_process`
+        home = import_module(f"execution.{_HOMES[name]}")
+        globals()[name] = value = getattr(home, name)
+        return value
+
+
+__all__ = [
+    "DynamicOut",
+    "DynamicOutput",
+    "In",
+    "JobDefinition",
+    "OpContext",
+    "OpDefinition",
+    "OpExecutionContext",
+    "Out",
+    "Output",
+    "ResumePlan",
+    "RunResult",
+    "execute",
+    "job",
+    "op",
+    "plan_resume",
+    "resume",
+]

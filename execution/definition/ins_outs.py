@@ -1,0 +1,89 @@
+"""What goes into an op and what comes out: declared (`In`, `Out`, `DynamicOut`) and given (`Output`, `DynamicOutput`)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from execution.errors import DefinitionError
+
+T = TypeVar("T")
+
+
+def refuse_unknown(what: str, unknown: Mapping[str, Any]) -> None:
+    """Raise one error naming the arguments that a job written for another system brings and this one lacks."""
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        raise DefinitionError(f"{what} has no argument {names} here; remove it")
+
+
+class In:
+    """An input, declared. Its type documents the op; the stored format follows the type of the output it reads."""
+
+    def __init__(
+        self, dagster_type: Any = None, *, description: str | None = None, **unknown: Any
+    ) -> None:
+        refuse_unknown("In", unknown)
+        self.declared = dagster_type
+        self.description = description
+
+
+class Out:
+    """An output, declared.
+
+    `dagster_type`: the type of its value, which picks the stored format; default: the return annotation.
+    `is_required=False`: an output that the op may leave out, which skips what needs it (rule F1).
+    `serializer`: a format by name, in place of the one that the type picks.
+    """
+
+    dynamic = False
+
+    def __init__(
+        self,
+        dagster_type: Any = None,
+        *,
+        description: str | None = None,
+        is_required: bool = True,
+        serializer: str | None = None,
+        **unknown: Any,
+    ) -> None:
+        refuse_unknown(type(self).__name__, unknown)
+        self.declared = dagster_type
+        self.description = description
+        self.is_required = is_required
+        self.serializer = serializer
+
+
+class DynamicOut(Out):
+    """An output of any number of values, each under a mapping key of its own; `dagster_type` is that of one value."""
+
+    dynamic = True
+
+
+@dataclass(frozen=True, init=False)
+class Output(Generic[T]):
+    """A value for the output `output_name`."""
+
+    value: T
+    output_name: str
+
+    def __init__(self, value: T, output_name: str = "result", **unknown: Any) -> None:
+        refuse_unknown("Output", unknown)
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "output_name", output_name)
+
+
+@dataclass(frozen=True, init=False)
+class DynamicOutput(Generic[T]):
+    """One value of the dynamic output `output_name`, under `mapping_key` (any text or an int; rule K1)."""
+
+    value: T
+    mapping_key: str | int
+    output_name: str
+
+    def __init__(
+        self, value: T, mapping_key: str | int, output_name: str = "result", **unknown: Any
+    ) -> None:
+        refuse_unknown("DynamicOutput", unknown)
+        object.__setattr__(self, "value", value)
+        object.__setattr__(self, "mapping_key", mapping_key)
+        object.__setattr__(self, "output_name", output_name)

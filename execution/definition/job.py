@@ -1,0 +1,122 @@
+"""`@job`: ops wired into a graph, once, when the function is decorated."""
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, overload
+
+from execution.definition.composition import composing
+from execution.definition.ins_outs import refuse_unknown
+from execution.definition.op import OpDefinition
+from execution.errors import DefinitionError
+from runstore.log.graph import Graph
+
+
+_launcher: Callable[..., Any] | None = None
+
+
+def set_launcher(launcher: Callable[..., Any]) -> None:
+    """Say what `JobDefinition.execute_in_process` does; the rooms that run jobs stand above this one."""
+    global _launcher
+    _launcher = launcher
+
+
+class JobDefinition:
+    """A job: its graph as data, and the ops of its nodes."""
+
+    def __init__(
+        self,
+        function: Callable[[], None],
+        name: str,
+        description: str | None,
+        tags: Mapping[str, str],
+    ) -> None:
+        self.name = name
+        self.description = description
+        self.tags = dict(tags)
+        self._module = function.__module__
+        if function.__code__.co_argcount:
+            raise DefinitionError(
+                f"job {name!r} takes parameters; read configuration in an op, context.op_config"
+            )
+        with composing(name) as composition:
+            returned = function()
+        if returned is not None:
+            raise DefinitionError(
+                f"job {name!r} returns a {type(returned).__name__}; a job returns nothing, "
+                "read its outputs with RunResult.output_for_node"
+            )
+        self.graph: Graph = composition.graph()
+        self.ops: dict[str, OpDefinition] = composition.ops
+        self.__doc__ = function.__doc__
+        self.__name__ = name
+
+    def declared(self, node: str, output: str) -> Any:
+        """The type that an output's op declares for its values; None where the node or the type is unknown."""
+        op = self.ops.get(node)
+        return op.declared.get(output) if op else None
+
+    @property
+    def reference(self) -> str:
+        """`module:name` or `/path/file.py:name`, by which another process can load this job; empty for `__main__`."""
+        module = sys.modules.get(self._module)
+        if module is None or self._module == "__main__":
+            return ""
+        name = next((name for name, value in vars(module).items() if value is self), None)
+        if name is None:
+            return ""
+        if module.__package__:
+            return f"{self._module}:{name}"
+        file = getattr(module, "__file__", None)
+        return f"{Path(file).absolute()}:{name}" if file else ""
+
+    def execute_in_process(
+        self,
+        *,
+        run_config: Mapping[str, Any] | None = None,
+        store: Any = None,
+        raise_on_error: bool = True,
+    ) -> Any:
+        """Run this job for a test or a notebook, in memory unless a store is given; returns a RunResult.
+
+        The run ends like any other; then the first failure in the order of steps is raised, unless
+        `raise_on_error=False`.
+        """
+        assert _launcher is not None, "import execution"
+        return _launcher(self, run_config=run_config, store=store, raise_on_error=raise_on_error)
+
+    def __call__(self) -> None:
+        raise DefinitionError(
+            f"job {self.name!r} is not called; run it with execute({self.name}, store)"
+        )
+
+    def __repr__(self) -> str:
+        return f"<job {self.name}>"
+
+
+@overload
+def job(compose_fn: Callable[[], None], /) -> JobDefinition: ...
+@overload
+def job(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    **unknown: Any,
+) -> Callable[[Callable[[], None]], JobDefinition]: ...
+def job(
+    compose_fn: Callable[[], None] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    **unknown: Any,
+) -> JobDefinition | Callable[[Callable[[], None]], JobDefinition]:
+    """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError."""
+    refuse_unknown("@job", unknown)
+
+    def decorate(function: Callable[[], None]) -> JobDefinition:
+        return JobDefinition(function, name or function.__name__, description, tags or {})
+
+    return decorate if compose_fn is None else decorate(compose_fn)

@@ -1,0 +1,81 @@
+"""`FILE_OR_MODULE:JOB` to a job: for the command, and for a resume in another process."""
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from execution.definition.job import JobDefinition
+from execution.errors import JobNotFound
+
+
+def load_job(reference: str) -> JobDefinition:
+    """The job behind `path/to/file.py:name` or `package.module:name`.
+
+    The name may be left out where the file defines just one job. Raises JobNotFound in one line; an error in the file's
+    own code is raised as it is.
+    """
+    place, _, name = reference.rpartition(":")
+    if not place or "/" in name or name.endswith(".py"):
+        place, name = reference, ""
+    module = (
+        _load_file(Path(place), reference)
+        if place.endswith(".py")
+        else _load_module(place, reference)
+    )
+    jobs = {key: value for key, value in vars(module).items() if isinstance(value, JobDefinition)}
+    if name in jobs:
+        return jobs[name]
+    if not name and len(jobs) == 1:
+        return next(iter(jobs.values()))
+    listed = ", ".join(sorted(jobs)) or "no job"
+    fact = f"{place} has no job {name!r}" if name else f"{place} has several jobs"
+    raise JobNotFound(f"{fact}; it has {listed}. Write {place}:NAME")
+
+
+def _load_file(path: Path, reference: str) -> ModuleType:
+    if not path.is_file():
+        raise JobNotFound(
+            f"no file {path}; write the job as path/to/file.py:job or package.module:job"
+        )
+    path = path.absolute()
+    name = f"runstore_job_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise JobNotFound(
+            f"{path} cannot be loaded as Python; write the job as path/to/file.py:job"
+        )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs, so that its types can be found by name
+    _add_to_path(path.parent)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _load_module(name: str, reference: str) -> ModuleType:
+    _add_to_path(Path.cwd())
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name and (name == error.name or name.startswith(error.name + ".")):
+            raise JobNotFound(
+                f"no module {name!r} for the job {reference!r}; write path/to/file.py:job or package.module:job"
+            ) from None
+        raise
+    except (ValueError, TypeError):
+        raise JobNotFound(
+            f"{reference!r} names no module; write path/to/file.py:job or package.module:job"
+        ) from None
+
+
+def _add_to_path(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))

@@ -1,0 +1,41 @@
+"""Everything that execution raises on purpose; failures of storage and log are `runstore.RunStoreError`."""
+
+
+class ExecutionError(Exception):
+    """The base of every error that execution raises on purpose."""
+
+
+class DefinitionError(ExecutionError, TypeError):
+    """An op or job that is not wired legally. Found when it is defined; names job, op and output."""
+
+
+class JobNotFound(ExecutionError, LookupError):
+    """`FILE_OR_MODULE:JOB` does not lead to a job."""
+
+
+class StepError(ExecutionError):
+    """What an op gave back is not what it declared (a wrong key, output or value); fails that step alone."""
+
+
+class ResumeRefused(ExecutionError):
+    """The run cannot go on as asked; the log is unchanged or resumable."""
+
+
+class PlanChanged(ResumeRefused):
+    """The job's graph no longer fits what has succeeded (rule R5)."""
+
+
+class CodeChanged(ResumeRefused):
+    """Ops have changed and `on_code_change` is "fail" (rule R5)."""
+
+
+class ExpansionChanged(ResumeRefused):
+    """A dynamic op that ran again for lost bytes did not yield the sealed keys in order (rule R6)."""
+
+
+class OutputNotReproduced(ResumeRefused):
+    """A lost output came back different, and a step that read the lost one has succeeded (rule R6)."""
+
+
+class ExpansionIncomplete(ResumeRefused):
+    """A collect would run on less than the sealed keys (rule R3); it never does."""

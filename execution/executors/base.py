@@ -1,0 +1,30 @@
+"""What runs steps: the contract between the engine and its workers."""
+
+from typing import Protocol
+
+from execution.running.step_runner import Ticket, Told
+from runstore.outputs.output_store import OutputStore
+
+
+class Executor(Protocol):
+    """Runs attempts and tells what becomes of them.
+
+    The engine submits a ticket only after its start is committed, never more at a time than `capacity`; each attempt's
+    last message frees its place. Messages of one attempt come in order.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """How many attempts may run at a time."""
+
+    def open(self, outputs: OutputStore) -> None:
+        """Get ready to run steps that write to these outputs."""
+
+    def submit(self, ticket: Ticket) -> None:
+        """Run an attempt."""
+
+    def next_message(self) -> Told:
+        """Wait for what any running attempt tells next. Raises StorageFailed where outputs cannot be written."""
+
+    def close(self) -> None:
+        """Stop; nothing is told any more."""

@@ -1,0 +1,45 @@
+"""Steps run one at a time, in the process and thread of the engine."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from execution.running.step_runner import Ticket, Told, run_step
+from runstore.outputs.output_store import OutputStore
+
+
+class InProcessExecutor:
+    """The default executor. Only the stores of a generator overlap, where the storage gains from it."""
+
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.exceptions: dict[str, BaseException] = {}
+        """Step key -> what it raised, for a caller in the same process."""
+        self._outputs: OutputStore | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        self._messages: Iterator[Told] = iter(())
+
+    def open(self, outputs: OutputStore) -> None:
+        """Get ready to run steps that write to these outputs."""
+        self._outputs = outputs
+        if outputs.parallel > 1:
+            self._pool = ThreadPoolExecutor(outputs.parallel, thread_name_prefix="runstore-store")
+
+    def submit(self, ticket: Ticket) -> None:
+        """Queue an attempt; its code runs inside `next_message`."""
+        assert self._outputs is not None
+        pool = self._pool if any(out.dynamic for out in ticket.op.outs.values()) else None
+        self._messages = run_step(ticket, self._outputs, pool)
+
+    def next_message(self) -> Told:
+        """Run on until the attempt has something to tell."""
+        told = next(self._messages)
+        if told.exception is not None:
+            self.exceptions[told.step_key] = told.exception
+        return told
+
+    def close(self) -> None:
+        """Drop what is running."""
+        self._messages = iter(())
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,299 @@
+"""The one loop over one stream of events.
+
+Append the event, then act on it. The engine knows nothing that RunState has not folded from events; a resume is the same
+loop, begun from what the log holds. Everything that arrives from workers arrives here, at one place.
+"""
+
+import contextlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from execution.definition.job import JobDefinition
+from execution.errors import ExpansionChanged, OutputNotReproduced
+from execution.executors.base import Executor
+from execution.planning.resume_plan import has_read
+from execution.planning.scheduler import Decision, Scheduler
+from execution.running.context import OpContext
+from execution.running.inputs import InputLost, InputResolver
+from execution.running.step_runner import Ticket, Told
+from runstore.errors import RunStoreError
+from runstore.keys import parse_step_key
+from runstore.log.events import (
+    AnyEvent,
+    DynamicOutputStored,
+    ExpansionSealed,
+    OutputStored,
+    RunCancelled,
+    RunFailed,
+    RunSucceeded,
+    StepFailed,
+    StepInvalidated,
+    StepSkipped,
+    StepStarted,
+)
+from runstore.log.graph import Level
+from runstore.log.recorder import Recorder
+from runstore.log.remaining import Remaining
+from runstore.log.state import RunState, StepId
+from runstore.outputs.output_store import OutputStore
+
+
+class Control(Protocol):
+    """Who watches a run and may stop it."""
+
+    def stop_requested(self) -> str:
+        """Why the run is to stop after its running steps; empty while it is not."""
+
+    def progressed(self, state: RunState) -> None:
+        """Called after every event; whoever shows something decides how often."""
+
+
+class NoControl:
+    """Nobody watches."""
+
+    def stop_requested(self) -> str:
+        """Never."""
+        return ""
+
+    def progressed(self, state: RunState) -> None:
+        """Nothing to show."""
+
+
+class Engine:
+    """Drives one epoch of one run to its end."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        job: JobDefinition,
+        outputs: OutputStore,
+        executor: Executor,
+        control: Control,
+        *,
+        fail_fast: bool = False,
+    ) -> None:
+        self._recorder = recorder
+        self._state = recorder.state
+        self._job = job
+        self._outputs = outputs
+        self._executor = executor
+        self._control = control
+        self._fail_fast = fail_fast
+        self._failed = False
+        self._stop = ""
+        self._running = 0
+        self._losses: Counter[int] = Counter()
+        self._scheduler = Scheduler(recorder.state)
+        self._inputs = InputResolver(recorder, job.declared)
+        self._tags = {**job.tags, **(recorder.state.started.tags if recorder.state.started else {})}
+
+    def run(self) -> None:
+        """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
+        self._executor.open(self._outputs)
+        try:
+            while True:
+                self._start_ready()
+                if not self._running:
+                    break
+                self._take(self._executor.next_message())
+            self._end()
+        except KeyboardInterrupt:
+            self._stop = "interrupted"
+            self._cancel()
+            raise
+        finally:
+            self._executor.close()
+
+    # Deciding
+
+    def _start_ready(self) -> None:
+        while self._running < self._executor.capacity and not self._must_stop():
+            decision = self._scheduler.take()
+            if decision is None:
+                return
+            if decision.skip:
+                self._append(StepSkipped(str(decision.step), decision.skip))
+            else:
+                self._start(decision)
+
+    def _must_stop(self) -> bool:
+        if not self._stop:
+            self._stop = self._control.stop_requested() or self._recorder.cancel_requested()
+        return bool(self._stop) or (self._fail_fast and self._failed)
+
+    def _start(self, decision: Decision) -> None:
+        node, step = decision.node, decision.step
+        collects: dict[str, list[int]] = {}
+        for resolved in self._inputs.collects(node, step):
+            self._append(resolved)
+            collects.setdefault(resolved.input, []).append(self._state.seq)
+        arguments, seqs = self._inputs.arguments(node, step)
+        op = self._job.ops[node.name]
+        context = self._context(node.name, node.tags, step)
+        self._append(
+            StepStarted(str(step), _with_collects(seqs, collects), op.code, "", context.attempt)
+        )
+        # A step starts only with its start, and all that it reads, on disk.
+        self._recorder.commit()
+        self._running += 1
+        self._executor.submit(Ticket(op, context, arguments, str(step)))
+
+    def _context(self, node: str, tags: dict[str, str], step: StepId) -> OpContext:
+        place = self._state.find(step)
+        assert place is not None
+        return OpContext(
+            run_id=self._state.run_id,
+            job_name=self._job.name,
+            node=node,
+            key_path=step.key_path,
+            attempt=place[0].attempts[place[1]] + 1,
+            epoch=self._state.epoch,
+            op_config=op_config(self._state.config, node),
+            tags={**self._tags, **tags} if tags else self._tags,
+        )
+
+    # Taking in
+
+    def _take(self, told: Told) -> None:
+        if told.is_last:
+            self._running -= 1
+        if isinstance(told.event, InputLost):
+            self._input_lost(told.step_key, told.event)
+            return
+        if self._state.lost:
+            self._check_reproduced(told.event)
+        self._append(told.event)
+        if isinstance(told.event, StepFailed):
+            self._failed = True
+        if not told.is_last and self._recorder.is_due():
+            self._recorder.commit()
+
+    def _append(self, event: AnyEvent) -> None:
+        settled = self._recorder.append(event)
+        if settled is not None:
+            self._scheduler.settled(settled)
+        self._control.progressed(self._state)
+
+    def _input_lost(self, step_key: str, loss: InputLost) -> None:
+        """Lost bytes are made again by the step that made them; the reader waits for it (rule R6)."""
+        for seq in loss.seqs:
+            event = self._recorder.event(seq)
+            assert isinstance(event, OutputStored | DynamicOutputStored)
+            self._losses[seq] += 1
+            if self._losses[seq] > 1:
+                raise loss.error
+            self._append(invalidation_of(event))
+        node = _step(step_key).node
+        self._append(StepInvalidated(node=node, steps=(step_key,), reason="input lost"))
+        self._recorder.commit()
+        self._scheduler.rebuild()
+
+    def _check_reproduced(self, event: AnyEvent) -> None:
+        """A step that runs again for lost bytes must give the same keys and, if they were used, the same bytes."""
+        if not isinstance(event, OutputStored | DynamicOutputStored | ExpansionSealed):
+            return
+        step = _step(event.step)
+        lost = self._state.lost.get(step)
+        if lost is None:
+            return
+        if isinstance(event, ExpansionSealed):
+            expansion = self._state.expansion(Level(step.node, event.output), step.key_path)
+            if expansion is not None and expansion.digest != event.keys_digest:
+                raise ExpansionChanged(
+                    f"step {event.step!r} ran again for lost bytes and yielded {event.count:,} keys under "
+                    f"{event.output!r} that are not the {len(expansion):,} sealed ones in order; "
+                    "make it yield them again, restore the lost files, or start a new run"
+                )
+            return
+        self._check_same_bytes(event, step, lost)
+
+    def _check_same_bytes(
+        self, event: OutputStored | DynamicOutputStored, step: StepId, lost: frozenset[str]
+    ) -> None:
+        label, old = _label(event), self._old_seq(event, step)
+        if label not in lost or not old:
+            return
+        stored = self._recorder.event(old)
+        assert isinstance(stored, OutputStored | DynamicOutputStored)
+        if stored.reference.sha256 == event.reference.sha256:
+            return
+        key = event.mapping_key if isinstance(event, DynamicOutputStored) else None
+        reader = has_read(self._state, step, event.output, key)
+        if reader is not None:
+            raise OutputNotReproduced(
+                f"step {event.step!r} ran again for the lost output {label!r} and gave other bytes, but '{reader}' has "
+                f"succeeded with the lost ones; restore {self._outputs.address(stored.reference)} from a copy, "
+                "or start a new run"
+            )
+
+    def _old_seq(self, event: OutputStored | DynamicOutputStored, step: StepId) -> int:
+        if isinstance(event, DynamicOutputStored):
+            return self._state.piece_seq(
+                Level(step.node, event.output), step.key_path, event.mapping_key
+            )
+        place = self._state.find(step)
+        return place[0].outputs[event.output][place[1]] if place else 0
+
+    # Ending
+
+    def _end(self) -> None:
+        counts = Remaining(self._state).counts()
+        if self._stop:
+            self._append(RunCancelled(counts, self._stop))
+        elif self._state.failures:
+            self._append(RunFailed(counts))
+        else:
+            _assert_complete(self._state)
+            self._append(RunSucceeded(counts))
+        # Nothing is reported outside before it is durable.
+        self._recorder.commit(durable=True)
+
+    def _cancel(self) -> None:
+        with contextlib.suppress(RunStoreError):
+            self._append(RunCancelled(Remaining(self._state).counts(), self._stop))
+            self._recorder.commit(durable=True)
+
+
+def op_config(config: Mapping[str, Any], node: str) -> Any:
+    """What a run config says for one node; `{}` where it says nothing."""
+    return config.get("ops", {}).get(node, {}).get("config", {})
+
+
+def invalidation_of(
+    event: OutputStored | DynamicOutputStored, labels: tuple[str, ...] = ()
+) -> StepInvalidated:
+    """The event that makes the step of a lost output run again; `labels`: all that it has lost."""
+    lost = labels or (_label(event),)
+    return StepInvalidated(
+        node=_step(event.step).node, steps=(event.step,), reason="output lost", lost=lost
+    )
+
+
+def _label(event: OutputStored | DynamicOutputStored) -> str:
+    if isinstance(event, DynamicOutputStored):
+        return str(StepId(event.output, (event.mapping_key,)))
+    return event.output
+
+
+def _with_collects(seqs: dict[str, Any], collects: dict[str, list[int]]) -> dict[str, Any]:
+    """Fill in, for collected inputs, the seqs of their `CollectResolved`."""
+    for name, resolved in collects.items():
+        queue = list(resolved)
+        known = seqs.get(name)
+        seqs[name] = [seq or queue.pop(0) for seq in known] if isinstance(known, list) else queue[0]
+    return seqs
+
+
+def _step(step_key: str) -> StepId:
+    return StepId(*parse_step_key(step_key))
+
+
+def _assert_complete(state: RunState) -> None:
+    left = [
+        node.node
+        for node in Remaining(state).nodes()
+        if node.sealed is None or node.done < node.sealed
+    ]
+    # A run that stopped with work left, nothing failed and nothing ready would be a defect of the scheduler.
+    assert not left, f"run {state.run_id!r} stopped with work left in {left}"

@@ -1,0 +1,331 @@
+"""Execute, resume, plan: from a job and a store to an engine that runs."""
+
+import contextlib
+import datetime as dt
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from execution.definition.job import JobDefinition, set_launcher
+from execution.definition.loading import load_job
+from execution.errors import ExecutionError, JobNotFound
+from execution.executors.base import Executor
+from execution.executors.in_process import InProcessExecutor
+from execution.planning.resume_plan import (
+    OnCodeChange,
+    ResumePlan,
+    changed_code,
+    check_graph,
+    code_invalidations,
+    node_plans,
+    reads,
+)
+from execution.running.engine import Control, Engine, NoControl, invalidation_of
+from execution.running.result import RunResult
+from runstore.errors import ConfigError, NotStorable, RunStoreError
+from runstore.keys import check_run_id, new_run_id
+from runstore.log.codec import check_exact
+from runstore.log.events import (
+    FORMAT_VERSION,
+    DynamicOutputStored,
+    OutputStored,
+    RunResumed,
+    RunStarted,
+    RunSucceeded,
+)
+from runstore.log.recorder import Recorder, this_host
+from runstore.log.state import RunState
+from runstore.store import RunStore, as_store
+from runstore.version import __version__
+
+StoreLike = RunStore | str | os.PathLike[str] | None
+
+
+def execute(
+    job: JobDefinition,
+    store: StoreLike = None,
+    *,
+    run_config: Mapping[str, Any] | None = None,
+    run_id: str | None = None,
+    executor: Executor | None = None,
+    tags: Mapping[str, str] | None = None,
+    fail_fast: bool = False,
+    control: Control | None = None,
+) -> RunResult:
+    """Run a job to its end and return what came of it; failed steps are in the result, not raised.
+
+    `store`: a RunStore, a path, or None for the configured default (created where there is none). With a `run_id` of
+    your choice the call is idempotent: it starts the run, resumes it, or reports its success; a `run_config` that
+    differs from the log's is then refused. `fail_fast`: start no new step after a failure. `control`: who watches and may
+    stop the run.
+
+    Raises ConfigError, StorageFailed (resumable), TakenOver.
+    """
+    opened = as_store(store)
+    config = check_config(job, run_config)
+    if run_id is not None and opened.has_run(check_run_id(run_id)):
+        return _again(job, opened, run_id, run_config, config, executor, fail_fast, control)
+    run_id = run_id or new_run_id(dt.datetime.now(dt.UTC))
+    host, pid = this_host()
+    started = RunStarted(
+        format=FORMAT_VERSION,
+        job=job.reference,
+        graph=job.graph,
+        config=config,
+        tags=dict(tags or {}),
+        level=opened.level,
+        base=opened.base_for(run_id),
+        host=host,
+        pid=pid,
+        version=__version__,
+    )
+    return _drive(opened, opened.start(run_id, started), job, executor, fail_fast, control)
+
+
+def resume(
+    run_id: str = "last",
+    store: StoreLike = None,
+    *,
+    job: JobDefinition | None = None,
+    run_config: Mapping[str, Any] | None = None,
+    outputs: str | None = None,
+    executor: Executor | None = None,
+    take_over: bool = False,
+    on_code_change: OnCodeChange = "reuse",
+    fail_fast: bool = False,
+    control: Control | None = None,
+) -> RunResult:
+    """Go on with a run that crashed, failed or was cancelled, at its first incomplete step (rules R1-R8).
+
+    `job`: in place of the one that the log names. `run_config`, `outputs`: in place of the log's, and recorded.
+    `on_code_change`: "reuse" finished work of ops that have changed, "rerun" them and what is downstream, or "fail". On a
+    run that has succeeded it does nothing.
+
+    Raises RunAlive unless `take_over`, PlanChanged, CodeChanged, JobNotFound, and what `execute` raises.
+    """
+    opened = _opened(store, outputs)
+    run_id = opened.resolve(run_id)
+    if not take_over:
+        opened.refuse_living(run_id)
+    recorder = opened.reopen(run_id)
+    if isinstance(recorder.state.ended, RunSucceeded):
+        return RunResult(opened, recorder.state, job or _known_job(recorder.state))
+    job = job or job_of(recorder.state)
+    plan_into(recorder, opened, job, run_config, outputs, on_code_change)
+    recorder.open_epoch(take_over=take_over)
+    return _drive(opened, recorder, job, executor, fail_fast, control)
+
+
+def plan_resume(
+    run_id: str = "last",
+    store: StoreLike = None,
+    *,
+    job: JobDefinition | None = None,
+    run_config: Mapping[str, Any] | None = None,
+    outputs: str | None = None,
+    on_code_change: OnCodeChange = "reuse",
+) -> ResumePlan:
+    """What `resume` with the same arguments will reuse and run; writes nothing (rule R4)."""
+    opened = _opened(store, outputs)
+    run_id = opened.resolve(run_id)
+    recorder = opened.replayed(run_id)
+    if isinstance(recorder.state.ended, RunSucceeded):
+        return ResumePlan(
+            run_id, recorder.state.epoch, True, (), (), (), node_plans(recorder.state)
+        )
+    return plan_into(
+        recorder, opened, job or job_of(recorder.state), run_config, outputs, on_code_change
+    )
+
+
+def execute_in_process(
+    job: JobDefinition,
+    *,
+    run_config: Mapping[str, Any] | None = None,
+    store: StoreLike = None,
+    raise_on_error: bool = True,
+) -> RunResult:
+    """Run a job for a test or a notebook, in memory unless a store is given.
+
+    The run ends like any other; then the first failure in the order of steps is raised, unless `raise_on_error=False`.
+    """
+    executor = InProcessExecutor()
+    opened = RunStore.in_memory() if store is None else as_store(store)
+    result = execute(job, opened, run_config=run_config, executor=executor)
+    if raise_on_error:
+        for failure in result.failures:
+            raise executor.exceptions[failure.step_key]
+    return result
+
+
+set_launcher(execute_in_process)
+
+
+def plan_into(
+    recorder: Recorder,
+    store: RunStore,
+    job: JobDefinition,
+    run_config: Mapping[str, Any] | None,
+    outputs: str | None,
+    on_code_change: OnCodeChange,
+) -> ResumePlan:
+    """Append what a resume begins with, uncommitted, and say what follows from it."""
+    state = recorder.state
+    check_graph(state, job.graph)
+    codes = {node: op.code for node, op in job.ops.items()}
+    changed = changed_code(state, codes)
+    resumed, changes = _resumed(state, store, job, run_config, outputs)
+    recorder.append(resumed)
+    for event in code_invalidations(state, changed, on_code_change):
+        recorder.append(event)
+    lost = _invalidate_lost(recorder, store)
+    return ResumePlan(
+        state.run_id, state.epoch, False, tuple(changed), changes, lost, node_plans(state)
+    )
+
+
+def _resumed(
+    state: RunState,
+    store: RunStore,
+    job: JobDefinition,
+    run_config: Mapping[str, Any] | None,
+    outputs: str | None,
+) -> tuple[RunResumed, tuple[str, ...]]:
+    config = None if run_config is None else check_config(job, run_config)
+    base = store.base_for(state.run_id) if outputs is not None else None
+    new: dict[str, Any] = {
+        "graph": job.graph if job.graph != state.graph else None,
+        "config": config if config != state.config else None,
+        "base": base if base != state.bases[-1] else None,
+        "job": job.reference if job.reference and job.reference != state.job else None,
+    }
+    host, pid = this_host()
+    event = RunResumed(host=host, pid=pid, version=__version__, log_digest="", **new)
+    return event, tuple(name for name, value in new.items() if value is not None)
+
+
+def _invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
+    """Invalidate every step whose stored bytes the remaining steps will read and do not find (rule R6)."""
+    state, outputs = recorder.state, store.outputs(recorder.state)
+    deep = state.level == "fast"
+    checked: set[int] = set()
+    lost: list[str] = []
+    while True:
+        wanted = [seq for seq in reads(state) if seq not in checked]
+        missing = [
+            seq
+            for seq, reference in zip(wanted, recorder.references(wanted), strict=True)
+            if not outputs.is_there(reference, deep=deep)
+        ]
+        checked.update(wanted)
+        if not missing:
+            return tuple(dict.fromkeys(lost))
+        lost += _invalidate(recorder, missing)
+
+
+def _invalidate(recorder: Recorder, missing: Iterable[int]) -> list[str]:
+    by_step: dict[str, list[str]] = {}
+    events = [recorder.event(seq) for seq in missing]
+    for event in events:
+        assert isinstance(event, OutputStored | DynamicOutputStored)
+        invalidated = invalidation_of(event)
+        by_step.setdefault(event.step, []).extend(invalidated.lost)
+    for event in events:
+        assert isinstance(event, OutputStored | DynamicOutputStored)
+        labels = by_step.pop(event.step, None)
+        if labels:
+            recorder.append(invalidation_of(event, tuple(labels)))
+    return [event.step for event in events if isinstance(event, OutputStored | DynamicOutputStored)]
+
+
+def _drive(
+    store: RunStore,
+    recorder: Recorder,
+    job: JobDefinition,
+    executor: Executor | None,
+    fail_fast: bool,
+    control: Control | None,
+) -> RunResult:
+    try:
+        engine = Engine(
+            recorder,
+            job,
+            store.outputs(recorder.state),
+            executor or InProcessExecutor(),
+            control or NoControl(),
+            fail_fast=fail_fast,
+        )
+        engine.run()
+    except BaseException:
+        with contextlib.suppress(
+            RunStoreError
+        ):  # what stopped the run is the news; a claim of a dead run is none
+            recorder.close()
+        raise
+    recorder.close()
+    return RunResult(store, recorder.state, job)
+
+
+def _again(
+    job: JobDefinition,
+    store: RunStore,
+    run_id: str,
+    given: Mapping[str, Any] | None,
+    config: dict[str, Any],
+    executor: Executor | None,
+    fail_fast: bool,
+    control: Control | None,
+) -> RunResult:
+    known = store.state(run_id).config
+    if given is not None and config != known:
+        raise ConfigError(
+            f"run {run_id!r} exists with another config ({known}); use another run id, or resume it with the new config"
+        )
+    return resume(run_id, store, job=job, executor=executor, fail_fast=fail_fast, control=control)
+
+
+def check_config(job: JobDefinition, run_config: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A run config as it goes into the log; raises ConfigError with the path of what does not fit the job."""
+    config = dict(run_config or {})
+    for name in config:
+        if name != "ops":
+            raise ConfigError(
+                f"run config: $.{name} is not known; write {{'ops': {{NODE: {{'config': …}}}}}}"
+            )
+    for node, settings in dict(config.get("ops") or {}).items():
+        if node not in job.ops:
+            known = ", ".join(job.ops)
+            raise ConfigError(
+                f"run config: $.ops.{node} is no op of job {job.name!r}; it has {known}"
+            )
+        for name in settings:
+            if name != "config":
+                raise ConfigError(
+                    f"run config: $.ops.{node}.{name} is not known; write $.ops.{node}.config"
+                )
+    try:
+        return dict(check_exact(config, "run config"))
+    except NotStorable as error:
+        raise ConfigError(str(error)) from None
+
+
+def job_of(state: RunState) -> JobDefinition:
+    """The job that a log names; raises JobNotFound where it can only be passed in."""
+    if not state.job:
+        raise JobNotFound(
+            f"the job of run {state.run_id!r} was defined in __main__ or a notebook; "
+            "pass it: resume(job=…), or --job FILE_OR_MODULE:JOB"
+        )
+    return load_job(state.job)
+
+
+def _known_job(state: RunState) -> JobDefinition | None:
+    try:
+        return job_of(state)
+    except (ExecutionError, ImportError):
+        return None
+
+
+def _opened(store: StoreLike, outputs: str | None) -> RunStore:
+    opened = as_store(store, must_exist=True)
+    return opened if outputs is None else opened.with_outputs(outputs)

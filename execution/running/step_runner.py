@@ -1,0 +1,295 @@
+"""One attempt of one step: load its inputs, call the op, store what it gives, and tell it as events.
+
+This is a worker's whole part. It never sees the log; it gives events without envelope, in the order in which things became
+true, each after its bytes are durable, the last one saying how the attempt ended.
+"""
+
+import traceback
+import types
+import unicodedata
+import warnings
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import msgspec
+
+from execution.definition.ins_outs import DynamicOutput, Output
+from execution.definition.op import OpDefinition
+from execution.errors import StepError
+from execution.running.context import OpContext
+from execution.running.inputs import Argument, InputLost, load
+from runstore.errors import InvalidKey, NotStorable, StorageFailed
+from runstore.keys import check_mapping_key
+from runstore.log.codec import keys_digest
+from runstore.log.events import (
+    AnyEvent,
+    DynamicOutputStored,
+    ErrorInfo,
+    ExpansionSealed,
+    OutputStored,
+    StepFailed,
+    StepSucceeded,
+)
+from runstore.outputs.output_store import OutputStore
+from runstore.outputs.reference import OutputReference
+from runstore.outputs.serializers import Serialized, serialize
+
+WINDOW = 16
+"""How many stores of one generator may be in flight (rule X1)."""
+MAX_ERROR_TEXT = 65_536
+
+
+class Ticket(msgspec.Struct, frozen=True):
+    """All that a worker needs to run one attempt."""
+
+    op: OpDefinition
+    context: OpContext
+    arguments: dict[str, Argument | list[Argument]]
+    step_key: str
+
+
+class Told(NamedTuple):
+    """What a worker tells the engine: an event, or that inputs were lost; with the exception, where it can travel."""
+
+    step_key: str
+    event: AnyEvent | InputLost
+    exception: BaseException | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """True when this ends the attempt."""
+        return isinstance(self.event, StepSucceeded | StepFailed | InputLost)
+
+
+def run_step(
+    ticket: Ticket, outputs: OutputStore, pool: ThreadPoolExecutor | None = None
+) -> Iterator[Told]:
+    """Run an attempt. Raises StorageFailed where outputs cannot be written: that stops the run, not the step."""
+    attempt = _Attempt(ticket, outputs, pool)
+    begun = perf_counter()
+    try:
+        arguments = load(ticket.arguments, outputs)
+        for event in attempt.events(arguments):
+            yield Told(ticket.step_key, event)
+    except InputLost as lost:
+        yield Told(ticket.step_key, lost)
+        return
+    except StorageFailed:
+        raise
+    except (Exception, SystemExit) as error:
+        failed = StepFailed(
+            ticket.step_key, describe_error(error), _since(begun), ticket.context.attempt
+        )
+        yield Told(ticket.step_key, failed, error)
+        return
+    yield Told(
+        ticket.step_key, StepSucceeded(ticket.step_key, _since(begun), ticket.context.attempt)
+    )
+
+
+def _since(begun: float) -> float:
+    return round(perf_counter() - begun, 6)
+
+
+class _Attempt:
+    """What one attempt has given so far."""
+
+    def __init__(
+        self, ticket: Ticket, outputs: OutputStore, pool: ThreadPoolExecutor | None
+    ) -> None:
+        self._ticket = ticket
+        self._op = ticket.op
+        self._outputs = outputs
+        self._pool = pool
+        self._given: set[str] = set()
+        self._keys: dict[str, dict[str, int]] = {
+            name: {} for name, out in self._op.outs.items() if out.dynamic
+        }
+        self._forms: dict[str, str] = {}
+        self._flying: deque[tuple[str, str | None, Future[OutputReference]]] = deque()
+
+    def events(self, arguments: dict[str, Any]) -> Iterator[AnyEvent]:
+        """Call the op and store what it gives; ends once everything is durable."""
+        if self._op.takes_context:
+            result = self._op.function(self._ticket.context, **arguments)
+        else:
+            result = self._op.function(**arguments)
+        for given in self._each(result):
+            yield from self._store(given)
+        while self._flying:
+            yield self._landed()
+        self._check_complete()
+        for output, keys in self._keys.items():
+            yield ExpansionSealed(
+                self._ticket.step_key,
+                output,
+                len(keys),
+                keys_digest(keys),
+                attempt=self._ticket.context.attempt,
+            )
+
+    def _each(self, result: Any) -> Iterator[Output[Any] | DynamicOutput[Any]]:
+        """What an op yields or returns, one given output after the other (rule D2)."""
+        outs = self._op.outs
+        if isinstance(result, types.GeneratorType):
+            yield from result
+        elif isinstance(result, Output | DynamicOutput):
+            yield result
+        elif (
+            isinstance(result, list | tuple)
+            and result
+            and all(isinstance(o, Output | DynamicOutput) for o in result)
+        ):
+            yield from result
+        elif len(outs) == 1 and not self._keys:
+            yield Output(result, next(iter(outs)))
+        elif result is None or (isinstance(result, list | tuple) and not result):
+            return
+        elif isinstance(result, tuple) and len(result) == len(outs):
+            for name, value in zip(outs, result, strict=True):
+                if isinstance(value, list) and outs[name].dynamic:
+                    yield from value
+                else:
+                    yield value if isinstance(value, Output) else Output(value, name)
+        else:
+            raise StepError(
+                f"step {self._ticket.step_key!r} returned a {type(result).__name__}; yield Output and DynamicOutput "
+                f"for its outputs {', '.join(outs)}, or return a list of DynamicOutput"
+            )
+
+    def _store(self, given: object) -> Iterator[AnyEvent]:
+        if not isinstance(given, Output | DynamicOutput):
+            raise StepError(
+                f"step {self._ticket.step_key!r} yielded a {type(given).__name__}; yield Output(value) or "
+                "DynamicOutput(value, mapping_key)"
+            )
+        key = self._new_key(given)
+        serialized = self._serialized(given.output_name, given.value)
+        if self._pool is None:
+            yield self._event(given.output_name, key, self._put(given.output_name, key, serialized))
+            return
+        future = self._pool.submit(self._put, given.output_name, key, serialized)
+        self._flying.append((given.output_name, key, future))
+        while len(self._flying) >= WINDOW or (self._flying and self._flying[0][2].done()):
+            yield self._landed()
+
+    def _landed(self) -> AnyEvent:
+        output, key, future = self._flying.popleft()
+        return self._event(output, key, future.result())
+
+    def _put(self, output: str, key: str | None, serialized: Serialized) -> OutputReference:
+        context = self._ticket.context
+        path = context.key_path if key is None else (*context.key_path, key)
+        return self._outputs.put(
+            serialized, context.node, output, path, epoch=context.epoch, attempt=context.attempt
+        )
+
+    def _event(self, output: str, key: str | None, reference: OutputReference) -> AnyEvent:
+        attempt = self._ticket.context.attempt
+        if key is None:
+            return OutputStored(self._ticket.step_key, output, reference, attempt)
+        return DynamicOutputStored(self._ticket.step_key, output, key, reference, attempt)
+
+    def _serialized(self, output: str, value: Any) -> Serialized:
+        out = self._op.outs[output]
+        try:
+            return serialize(
+                value, self._op.declared[output], out.serializer or self._forms.get(output)
+            )
+        except NotStorable as error:
+            raise NotStorable(
+                f"step {self._ticket.step_key!r}, output {output!r}: {error}"
+            ) from None
+
+    # What may be given
+
+    def _new_key(self, given: Output[Any] | DynamicOutput[Any]) -> str | None:
+        """Check that this output may be given now; its mapping key, if it is dynamic."""
+        step, name = self._ticket.step_key, given.output_name
+        out = self._op.outs.get(name)
+        if out is None:
+            raise StepError(
+                f"step {step!r} gave output {name!r}; op {self._op.name!r} has {', '.join(self._op.outs)}"
+            )
+        if isinstance(given, Output):
+            return self._new_plain(step, name, out.dynamic)
+        if not out.dynamic:
+            raise StepError(
+                f"step {step!r} gave a DynamicOutput for {name!r}, which is not a DynamicOut; yield Output"
+            )
+        try:
+            key = check_mapping_key(given.mapping_key)
+        except InvalidKey as error:
+            raise InvalidKey(f"step {step!r}, output {name!r}: {error}") from None
+        self._check_new(step, name, key)
+        return key
+
+    def _new_plain(self, step: str, name: str, dynamic: bool) -> None:
+        if dynamic:
+            raise StepError(
+                f"step {step!r} gave an Output for {name!r}, which is a DynamicOut; yield DynamicOutput"
+            )
+        if name in self._given:
+            raise StepError(f"step {step!r} gave output {name!r} twice; give each output once")
+        self._given.add(name)
+
+    def _check_new(self, step: str, name: str, key: str) -> None:
+        keys = self._keys[name]
+        position = keys.setdefault(key, len(keys))
+        if position != len(keys) - 1:
+            raise StepError(
+                f"step {step!r} yielded mapping key {key!r} twice, as items {position + 1} and {len(keys) + 1}; "
+                "mapping keys must be unique within one output"
+            )
+        if not key.isascii():
+            other = unicodedata.normalize(
+                "NFD" if unicodedata.is_normalized("NFC", key) else "NFC", key
+            )
+            if other != key and other in keys:
+                warnings.warn(
+                    f"step {step!r}: mapping keys {key!r} and {other!r} look alike but are different Unicode forms; "
+                    "they are two keys",
+                    stacklevel=2,
+                )
+
+    def _check_complete(self) -> None:
+        missing = [
+            name
+            for name, out in self._op.outs.items()
+            if out.is_required and not out.dynamic and name not in self._given
+        ]
+        if missing:
+            raise StepError(
+                f"step {self._ticket.step_key!r} ended without output {', '.join(missing)}; yield it, "
+                "or declare it is_required=False"
+            )
+
+
+def describe_error(error: BaseException) -> ErrorInfo:
+    """An exception as text, whatever its `repr` does, however long it is (rule F5)."""
+    try:
+        message = str(error)
+    except Exception:
+        message = "(the error's own text cannot be shown)"
+    try:
+        trace = "".join(traceback.format_exception(error))
+    except Exception:
+        trace = "".join(traceback.format_tb(error.__traceback__))
+    kind = type(error)
+    name = (
+        kind.__qualname__
+        if kind.__module__ in ("builtins", "__main__")
+        else f"{kind.__module__}.{kind.__qualname__}"
+    )
+    return ErrorInfo(_safe(name), _safe(message), _safe(trace))
+
+
+def _safe(text: str) -> str:
+    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if len(text) <= MAX_ERROR_TEXT:
+        return text
+    half = MAX_ERROR_TEXT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"

@@ -1,0 +1,80 @@
+"""Persistent storage and event log for runs that resume.
+
+The log is the run: what has happened is an event in an append-only log, what a run has become is the fold of its events, and
+an output is a write-once file that an event names by size and sha256.
+
+A name is imported when it is first used, so that `runstore --help` opens no database.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runstore.errors import (
+        ConfigError,
+        FormatTooNew,
+        InvalidKey,
+        LogDamaged,
+        NotStorable,
+        OutputCorrupted,
+        OutputLost,
+        OutputMissing,
+        RunAlive,
+        RunConflict,
+        RunNotFound,
+        RunStoreError,
+        StepNotFound,
+        StorageFailed,
+        StoreBusy,
+        StoreNotFound,
+        TakenOver,
+    )
+    from runstore.outputs.reference import OutputReference
+    from runstore.outputs.serializers import Serializer, register_serializer
+    from runstore.store import RunStore, RunSummary
+    from runstore.version import __version__
+
+_HOMES = {
+    "OutputReference": "outputs.reference",
+    "RunStore": "store",
+    "RunSummary": "store",
+    "Serializer": "outputs.serializers",
+    "__version__": "version",
+    "register_serializer": "outputs.serializers",
+}  # any other public name is an error
+
+if not TYPE_CHECKING:  # hidden from type checkers, which would believe any name
+
+    def __getattr__(name):
+        if name not in __all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = import_module(f"runstore.{_HOMES.get(name, 'errors')}")
+        globals()[name] = value = getattr(home, name)
+        return value
+
+
+__all__ = [
+    "ConfigError",
+    "FormatTooNew",
+    "InvalidKey",
+    "LogDamaged",
+    "NotStorable",
+    "OutputCorrupted",
+    "OutputLost",
+    "OutputMissing",
+    "OutputReference",
+    "RunAlive",
+    "RunConflict",
+    "RunNotFound",
+    "RunStore",
+    "RunStoreError",
+    "RunSummary",
+    "Serializer",
+    "StepNotFound",
+    "StorageFailed",
+    "StoreBusy",
+    "StoreNotFound",
+    "TakenOver",
+    "__version__",
+    "register_serializer",
+]

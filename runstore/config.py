@@ -1,0 +1,130 @@
+"""Where the log and the outputs are: what is given, else the environment, else `[tool.runstore]`, else the defaults.
+
+Only a run creates a store; everything else looks for one and, where there is none, names the places it looked in.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from runstore.errors import ConfigError, StoreNotFound
+from runstore.log.events import Durability
+from runstore.outputs.remote import scheme_of
+
+DEFAULT_STORE = ".runstore"
+_SETTINGS = ("store", "outputs", "level")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Where a store is and how it writes."""
+
+    store: Path | None
+    """None: not named anywhere; `.runstore` here, or the one found in this folder or a parent."""
+    outputs: str | None = None
+    """A URL or an absolute path; None: `outputs` inside the store."""
+    level: Durability = "durable"
+    looked_in: tuple[str, ...] = ()
+
+
+def find_settings(
+    store: str | os.PathLike[str] | None = None,
+    outputs: str | None = None,
+    level: str | None = None,
+    *,
+    environment: Mapping[str, str] = os.environ,
+    directory: Path | None = None,
+) -> Settings:
+    """Resolve each setting: argument, then `RUNSTORE_STORE` etc., then pyproject.toml; raises ConfigError."""
+    here = directory or Path.cwd()
+    project, file = _project_settings(here)
+    home = file.parent if file else here
+    given = {
+        "store": os.fspath(store) if store is not None else None,
+        "outputs": outputs,
+        "level": level,
+    }
+    found: dict[str, str | None] = {}
+    for name in _SETTINGS:
+        base = here
+        value = given[name] or environment.get(f"RUNSTORE_{name.upper()}")
+        if value is None and name in project:
+            value, base = project[name], home
+        found[name] = _absolute(value, base) if value and name != "level" else value
+    chosen = found["level"] or "durable"
+    if chosen not in ("durable", "fast"):
+        raise ConfigError(f"level {chosen!r} is not known; use 'durable' or 'fast'")
+    looked_in = (
+        "--store",
+        "RUNSTORE_STORE",
+        f"[tool.runstore] in {file}" if file else "[tool.runstore] in pyproject.toml",
+    )
+    path = Path(found["store"]) if found["store"] else None
+    return Settings(path, found["outputs"], cast(Durability, chosen), looked_in)
+
+
+def store_to_create(settings: Settings, directory: Path | None = None) -> Path:
+    """The folder that a run writes to: the one named, the nearest `.runstore`, or a new one here."""
+    here = directory or Path.cwd()
+    return settings.store or _nearest(here) or here / DEFAULT_STORE
+
+
+def store_to_read(settings: Settings, directory: Path | None = None) -> Path:
+    """The folder of an existing store; raises StoreNotFound naming the places looked in."""
+    here = directory or Path.cwd()
+    path = settings.store or _nearest(here)
+    if path is None:
+        places = ", ".join([*settings.looked_in, f"{DEFAULT_STORE} in {here} and its parents"])
+        raise StoreNotFound(
+            f"no store found; looked at {places}. Name one with --store, or start a run"
+        )
+    if not (path / "runs.db").is_file():
+        raise StoreNotFound(
+            f"no store at {path} (there is no runs.db in it); name another with --store, or start a run"
+        )
+    return path
+
+
+def _nearest(here: Path) -> Path | None:
+    for folder in (here, *here.parents):
+        if (folder / DEFAULT_STORE / "runs.db").is_file():
+            return folder / DEFAULT_STORE
+    return None
+
+
+def _project_settings(here: Path) -> tuple[dict[str, str], Path | None]:
+    for folder in (here, *here.parents):
+        file = folder / "pyproject.toml"
+        if file.is_file():
+            table = _read(file).get("tool", {}).get("runstore")
+            if table is not None:
+                return _checked(table, file), file
+    return {}, None
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: {error}; correct the file") from None
+
+
+def _checked(table: dict[str, Any], file: Path) -> dict[str, str]:
+    for name, value in table.items():
+        if name not in _SETTINGS or not isinstance(value, str):
+            known = ", ".join(_SETTINGS)
+            raise ConfigError(
+                f"{file}: [tool.runstore] {name} = {value!r} is not a setting; known are {known}, all text"
+            )
+    return table
+
+
+def _absolute(value: str, base: Path) -> str:
+    return (
+        value
+        if scheme_of(value) != "file" or value.startswith("file://")
+        else str((base / Path(value).expanduser()).absolute())
+    )

@@ -1,0 +1,75 @@
+"""Everything that runstore raises on purpose: one base, its children by what the caller can do about it.
+
+A message gives the fact, the address and the remedy. Nothing here carries storage options or credentials.
+"""
+
+
+class RunStoreError(Exception):
+    """The base of every error that runstore raises on purpose."""
+
+
+class InvalidKey(RunStoreError, ValueError):
+    """A run id, mapping key or step key that breaks rule K1 or K2. Remedy: another key."""
+
+
+class ConfigError(RunStoreError, ValueError):
+    """A setting or a run config that cannot be used as written. Remedy: correct it."""
+
+
+class StoreNotFound(RunStoreError, LookupError):
+    """No store where one was looked for; the message lists the places."""
+
+
+class RunNotFound(RunStoreError, LookupError):
+    """No run, or more than one, answers to the given name in this store."""
+
+
+class StepNotFound(RunStoreError, LookupError):
+    """The run has no such step, output or key."""
+
+
+class StorageFailed(RunStoreError, OSError):
+    """The disk or service under the log or the outputs refused (full, read-only, gone).
+
+    Nothing that was acknowledged is lost. Remedy: mend the storage, then resume.
+    """
+
+
+class StoreBusy(StorageFailed):
+    """Another process held the store's write lock for longer than the limit."""
+
+
+class RunConflict(RunStoreError):
+    """A run has one writer, and it is not this one."""
+
+
+class RunAlive(RunConflict):
+    """The run is being executed by a living process. Remedy: wait, cancel it, or take over."""
+
+
+class TakenOver(RunConflict):
+    """A newer epoch has appended to this run: this executor must stop and touch nothing."""
+
+
+class LogDamaged(RunStoreError):
+    """The log of a run is not what was appended. The message names run and seq; nothing was written."""
+
+
+class FormatTooNew(RunStoreError):
+    """Written by a newer runstore. Remedy: upgrade; nothing was written."""
+
+
+class NotStorable(RunStoreError, TypeError):
+    """A value that no serializer gives back exactly as it was. Remedy: annotate, register, or allow pickle."""
+
+
+class OutputLost(RunStoreError):
+    """The stored bytes of an output are missing or are not those that the log names."""
+
+
+class OutputMissing(OutputLost):
+    """No object at the reference's address."""
+
+
+class OutputCorrupted(OutputLost):
+    """The object at the reference's address differs in size or sha256 from the log."""

@@ -1,0 +1,102 @@
+"""Event <-> row.
+
+The body of a row is the event as JSON with full field names; defaults (`attempt` 1, `base` 0) are left out. An unknown
+kind, an unknown field or a newer format is refused here, never guessed at. Older formats are brought up to date here.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, cast
+
+import msgspec
+
+from runstore.errors import FormatTooNew, LogDamaged, NotStorable
+from runstore.exactness import same
+from runstore.log.events import FORMAT_VERSION, KINDS, AnyEvent, RunStarted
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(AnyEvent)
+
+
+class _Envelope(msgspec.Struct):
+    kind: str = ""
+    format: int = 0
+
+
+def encode(event: AnyEvent) -> str:
+    """The body of the event's row."""
+    return _encoder.encode(event).decode()
+
+
+def decode(body: str, run_id: str, seq: int) -> AnyEvent:
+    """The event of a row; raises FormatTooNew or LogDamaged naming run and seq."""
+    try:
+        event = _decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError) as error:
+        raise _refusal(body, run_id, seq, error) from None
+    if type(event) is RunStarted and event.format != FORMAT_VERSION:
+        raise _refusal(body, run_id, seq, None)
+    return cast(AnyEvent, event)
+
+
+def _refusal(body: str, run_id: str, seq: int, error: Exception | None) -> Exception:
+    where = f"run {run_id!r}, seq {seq}"
+    try:
+        envelope = msgspec.json.decode(body, type=_Envelope)
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+        return LogDamaged(
+            f"{where}: the row is not an event ({error}); nothing was written. Restore it from a copy"
+        )
+    if envelope.format > FORMAT_VERSION or envelope.kind not in KINDS:
+        return FormatTooNew(
+            f"{where}: kind {envelope.kind!r}, format {envelope.format or FORMAT_VERSION}, is not known to this "
+            f"version, which writes format {FORMAT_VERSION}; nothing was written. Upgrade runstore"
+        )
+    return LogDamaged(
+        f"{where}: the row is not a valid event ({error}); nothing was written. Restore it from a copy"
+    )
+
+
+def check_exact(value: Any, what: str) -> Any:
+    """Return `value` if JSON holds it exactly; else raise NotStorable that names `what`."""
+    try:
+        exact = same(msgspec.json.decode(_encoder.encode(value)), value)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        exact = False
+    if not exact:
+        raise NotStorable(
+            f"{what} is {_shortened(value)}, which JSON does not hold exactly; "
+            "use None, bool, int, finite float, str, list and dict with str keys"
+        )
+    return value
+
+
+def _shortened(value: Any) -> str:
+    try:
+        text = repr(value)
+    except Exception:
+        text = f"an object of type {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def keys_digest(keys: Iterable[str]) -> str:
+    """Of the ordered keys of an expansion: sha256 over each key in UTF-8 followed by NUL."""
+    digest = hashlib.sha256()
+    for key in keys:
+        digest.update(key.encode() + b"\0")
+    return digest.hexdigest()
+
+
+class LogDigest:
+    """The rolling digest of a run's rows: sha256 over `<seq> <body>` and a newline for each, in order."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def update(self, seq: int, body: str) -> None:
+        """Take in the next row."""
+        self._digest.update(f"{seq} {body}\n".encode())
+
+    def hexdigest(self) -> str:
+        """Over all rows taken in so far."""
+        return self._digest.hexdigest()

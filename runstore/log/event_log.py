@@ -1,0 +1,70 @@
+"""The log of events: append at an expected seq, read in order. Two verbs.
+
+It never asks what an event means. `append` runs inside a transaction of the database; the triggers of the schema refuse
+a seq that is not the next and an epoch that is over, which is how an executor learns that it was taken over.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+
+from runstore.errors import LogDamaged, TakenOver
+from runstore.log.database import Database
+
+_INSERT = "INSERT INTO events (run, seq, body) VALUES (?, ?, ?)"
+_READ = "SELECT seq, body FROM events WHERE run = ? AND seq > ? ORDER BY seq"
+_READ_ONE = "SELECT body FROM events WHERE run = ? AND seq = ?"
+_READ_SOME = "SELECT seq, body FROM events WHERE run = ? AND seq IN"
+
+Row = tuple[int, str]
+
+
+class EventLog:
+    """The rows of one store."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(
+        self, connection: sqlite3.Connection, run: int, first_seq: int, bodies: Sequence[str]
+    ) -> None:
+        """Append rows `first_seq`, `first_seq + 1`, …; raises TakenOver where that is not the next seq."""
+        try:
+            connection.executemany(
+                _INSERT, [(run, seq, body) for seq, body in enumerate(bodies, first_seq)]
+            )
+        except sqlite3.IntegrityError as error:
+            if "runstore:" not in str(error):
+                raise LogDamaged(f"row {first_seq} was refused by the database: {error}") from error
+            raise TakenOver(
+                f"another executor has appended to this run since ({str(error).removeprefix('runstore: ')}); "
+                "this one stops. `runstore runs` shows who has it"
+            ) from error
+
+    def read(self, run: int, after: int = 0) -> Iterator[Row]:
+        """(seq, body) of every row after `after`, in order."""
+        return iter(self._database.query(_READ, (run, after)))
+
+    def read_some(self, run: int, seqs: Sequence[int]) -> dict[int, str]:
+        """Seq -> body of the named rows."""
+        marks = ",".join("?" * len(seqs))
+        rows = (
+            dict(self._database.query(f"{_READ_SOME} ({marks})", (run, *seqs)).fetchall())
+            if seqs
+            else {}
+        )
+        if len(rows) != len(set(seqs)):
+            raise _missing(run, next(seq for seq in seqs if seq not in rows))
+        return rows
+
+    def read_one(self, run: int, seq: int) -> str:
+        """The body of one row."""
+        row = self._database.query(_READ_ONE, (run, seq)).fetchone()
+        if row is None:
+            raise _missing(run, seq)
+        return str(row[0])
+
+
+def _missing(run: int, seq: int) -> LogDamaged:
+    return LogDamaged(
+        f"run number {run}, seq {seq}: the row is missing; nothing was written. Restore it from a copy"
+    )

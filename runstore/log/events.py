@@ -1,0 +1,223 @@
+"""The vocabulary of the log: one frozen type per fact.
+
+Events are values; building one does nothing. A worker builds them without envelope; `Recorder.append` stamps epoch and
+time, and their seq is their place in the log. The step of an event is its step key (`echo[a]`), from which node and key path
+follow. FORMAT.md shows each kind as it stands on disk.
+"""
+
+import datetime as dt
+from typing import Any, Literal
+
+import msgspec
+
+from runstore.log.graph import Graph
+from runstore.outputs.reference import OutputReference
+
+FORMAT_VERSION = 1
+
+UNSTAMPED = dt.datetime.min.replace(tzinfo=dt.UTC)
+
+Durability = Literal["durable", "fast"]
+InvalidationReason = Literal[
+    "output lost", "input lost", "code changed", "graph changed", "asked for"
+]
+Counts = dict[str, dict[str, int]]
+"""Node -> state -> number of steps."""
+
+
+class Event(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    gc=False,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="kind",
+):
+    """What all events share, stamped by the recorder."""
+
+    epoch: int = 0
+    time: dt.datetime = UNSTAMPED
+    """UTC; never decreases within a run."""
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An exception as text (rule F5)."""
+
+    type: str
+    message: str
+    traceback: str
+
+
+class RunStarted(Event, frozen=True, kw_only=True, tag="RunStarted"):
+    """The first event of every run."""
+
+    format: int = 0
+    job: str
+    """`path/to/file.py:name` or `module:name`; empty where the job can only be passed in (a notebook)."""
+    graph: Graph
+    config: dict[str, Any]
+    tags: dict[str, str]
+    level: Durability
+    base: str
+    """Where outputs go: a URL without credentials, or a path relative to the store's directory."""
+    host: str
+    pid: int
+    version: str
+    """Of runstore."""
+
+
+class RunResumed(Event, frozen=True, kw_only=True, tag="RunResumed"):
+    """A new epoch begins. Steps that were running or had failed are pending again."""
+
+    host: str
+    pid: int
+    version: str
+    log_digest: str
+    take_over: bool = False
+    job: str | None = None
+    graph: Graph | None = None
+    config: dict[str, Any] | None = None
+    base: str | None = None
+
+
+class StepStarted(Event, frozen=True, tag="StepStarted"):
+    """An attempt of a step begins; committed before the op's code runs."""
+
+    step: str
+    inputs: dict[str, int | list[int]]
+    """Argument -> seq of the event that stored its value, or of the `CollectResolved`; lists for fan-in lists."""
+    code: str
+    """Digest of the op's source (rule R5)."""
+    worker: str
+    attempt: int = 1
+
+
+class OutputStored(Event, frozen=True, tag="OutputStored"):
+    """A plain output is durable."""
+
+    step: str
+    output: str
+    reference: OutputReference
+    attempt: int = 1
+
+
+class DynamicOutputStored(Event, frozen=True, tag="DynamicOutputStored"):
+    """One piece of a dynamic output is durable."""
+
+    step: str
+    output: str
+    mapping_key: str
+    reference: OutputReference
+    attempt: int = 1
+
+
+class ExpansionSealed(Event, frozen=True, tag="ExpansionSealed"):
+    """The key set of a dynamic output is final, once this attempt has succeeded (rule X2)."""
+
+    step: str
+    output: str
+    count: int
+    keys_digest: str
+    log_digest: str = ""
+    attempt: int = 1
+
+
+class CollectResolved(Event, frozen=True, tag="CollectResolved"):
+    """What a collect will read was checked against the sealed expansion (rule R3)."""
+
+    step: str
+    """The consumer."""
+    input: str
+    source: str
+    """`node.output` whose values are collected."""
+    level: str
+    """`node.output` of the expansion that is collected over."""
+    sealed: int
+    succeeded: int
+    skipped: int
+    digest: str
+    """Over the ordered keys and the sha256 of each value."""
+    place: int = 0
+    """In a fan-in list, the element."""
+    log_digest: str = ""
+
+
+class StepSucceeded(Event, frozen=True, tag="StepSucceeded"):
+    """The attempt is done; its outputs count from here on (rule F4)."""
+
+    step: str
+    duration_s: float
+    attempt: int = 1
+
+
+class StepFailed(Event, frozen=True, tag="StepFailed"):
+    """The attempt raised, and there will be no other in this epoch."""
+
+    step: str
+    error: ErrorInfo
+    duration_s: float
+    attempt: int = 1
+
+
+class StepSkipped(Event, frozen=True, tag="StepSkipped"):
+    """The step will not run, since what it needs was skipped (rule F1)."""
+
+    step: str
+    cause: str
+
+
+class StepInvalidated(Event, frozen=True, kw_only=True, tag="StepInvalidated"):
+    """Finished work that no longer counts and will run again."""
+
+    node: str
+    steps: tuple[str, ...] | None = None
+    """None: all of the node's."""
+    reason: InvalidationReason
+    lost: tuple[str, ...] = ()
+    """Of the step's outputs the lost ones, `output` or `output[key]`; only these take new references (rule R6)."""
+
+
+class RunSucceeded(Event, frozen=True, tag="RunSucceeded"):
+    """Every step succeeded or was skipped."""
+
+    counts: Counts
+    log_digest: str = ""
+
+
+class RunFailed(Event, frozen=True, tag="RunFailed"):
+    """Nothing is ready, running or waiting, and at least one step failed."""
+
+    counts: Counts
+    log_digest: str = ""
+
+
+class RunCancelled(Event, frozen=True, tag="RunCancelled"):
+    """Stopped on request, resumable."""
+
+    counts: Counts
+    reason: str
+    log_digest: str = ""
+
+
+AnyEvent = (
+    RunStarted
+    | RunResumed
+    | StepStarted
+    | OutputStored
+    | DynamicOutputStored
+    | ExpansionSealed
+    | CollectResolved
+    | StepSucceeded
+    | StepFailed
+    | StepSkipped
+    | StepInvalidated
+    | RunSucceeded
+    | RunFailed
+    | RunCancelled
+)
+RunEnded = RunSucceeded | RunFailed | RunCancelled
+KINDS: dict[str, type[Event]] = {
+    kind.__struct_config__.tag: kind  # type: ignore[misc]
+    for kind in AnyEvent.__args__
+}

@@ -1,0 +1,231 @@
+"""An open run: append, apply, commit. The only writer of its events.
+
+Append and apply are one step, so that live running and replay cannot differ; what was appended stands on disk with the
+next commit. A commit after which work begins on the strength of it comes first, always (law 3 of ARCHITECTURE.md).
+"""
+
+import datetime as dt
+import os
+import socket
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+
+import msgspec
+
+from runstore import failpoints
+from runstore.errors import RunAlive, StorageFailed
+from runstore.log.claims import BEAT_S, Claims
+from runstore.log.codec import LogDigest, decode, encode
+from runstore.log.database import CommitUncertain, Database
+from runstore.log.event_log import EventLog
+from runstore.log.events import AnyEvent, DynamicOutputStored, OutputStored, RunResumed, RunStarted
+from runstore.log.replay import SEALED_KINDS, replay
+from runstore.log.state import RunState, StepId
+from runstore.outputs.reference import OutputReference
+
+GROUP_S = 0.010
+"""A commit follows an appended event within this time, as soon as the executor is heard from again."""
+GROUP_EVENTS = 256
+LOOK_S = 0.1
+_BATCH = 500  # rows read back at a time; below SQLite's limit of parameters on old builds
+
+
+class Recorder:
+    """The writer of one run, in one epoch.
+
+    Invariant: `state` is the fold of all rows on disk followed by the pending ones.
+    """
+
+    def __init__(
+        self, database: Database, run: int, run_id: str, state: RunState, digest: LogDigest
+    ) -> None:
+        self.run_id = run_id
+        self.state = state
+        self._database = database
+        self._log = EventLog(database)
+        self._claims = Claims(database)
+        self._run = run
+        self._digest = digest
+        self._pending: list[str] = []
+        self._pending_events: list[AnyEvent] = []
+        self._pending_since = 0.0
+        self._synced_at = self._beat_at = time.monotonic()
+        self._unsynced = 0
+        self._look_at = 0.0
+
+    # Opening
+
+    @classmethod
+    def start(cls, database: Database, run_id: str, event: RunStarted) -> "Recorder":
+        """Begin a new run: its number, its first event and its claim in one durable transaction."""
+        with database.transaction(full=True) as connection:
+            run = connection.execute(
+                "INSERT INTO runs (id) VALUES (?) RETURNING run", (run_id,)
+            ).fetchone()[0]
+            recorder = cls(database, run, run_id, RunState(run_id), LogDigest())
+            recorder.append(event)
+            recorder._open_epoch(connection)
+        return recorder
+
+    @classmethod
+    def reopen(cls, database: Database, run: int, run_id: str) -> "Recorder":
+        """Replay a run in order to write to it. Nothing is written before `open_epoch`."""
+        return cls(database, run, run_id, *replay(EventLog(database).read(run), run_id))
+
+    def open_epoch(self, *, take_over: bool = False) -> None:
+        """Write what was appended since `reopen`, beginning with `RunResumed`, and the claim in one durable transaction.
+
+        Raises RunAlive while the run's executor lives, unless `take_over`; TakenOver if another has resumed it since
+        `reopen`.
+        """
+        with self._database.transaction(full=True) as connection:
+            refuse_living(self._claims, self._run, self.run_id, take_over=take_over)
+            self._open_epoch(connection)
+
+    def _open_epoch(self, connection: sqlite3.Connection) -> None:
+        self._log.append(connection, self._run, self._first_pending, self._pending)
+        self._claims.take(connection, self._run, self.state.epoch)
+        self._forget_pending()
+
+    # Appending
+
+    def append(self, event: AnyEvent) -> StepId | None:
+        """Stamp, apply and queue one event; returns the step that it settled, if it did."""
+        failpoints.reached("event.before", event)
+        event = self._stamped(event)
+        seq = self.state.seq + 1
+        body = encode(event)
+        settled = self.state.apply(seq, event)
+        self._digest.update(seq, body)
+        if not self._pending:
+            self._pending_since = time.monotonic()
+        self._pending.append(body)
+        self._pending_events.append(event)
+        failpoints.reached("event.after", event)
+        return settled
+
+    def _stamped(self, event: AnyEvent) -> AnyEvent:
+        now = dt.datetime.now(dt.UTC)
+        time_ = now if self.state.seq == 0 else max(now, self.state.time)
+        kind = type(event)
+        epoch = (
+            self.state.epoch + 1 if kind is RunStarted or kind is RunResumed else self.state.epoch
+        )
+        if kind in SEALED_KINDS:
+            return msgspec.structs.replace(
+                event, epoch=epoch, time=time_, log_digest=self._digest.hexdigest()
+            )
+        return msgspec.structs.replace(event, epoch=epoch, time=time_)
+
+    def is_due(self) -> bool:
+        """True when the pending events have waited long enough, or are many."""
+        waiting = self._pending
+        return bool(waiting) and (
+            len(waiting) >= GROUP_EVENTS or time.monotonic() - self._pending_since >= GROUP_S
+        )
+
+    def commit(self, *, durable: bool = False) -> None:
+        """Put the pending events on disk.
+
+        They then survive the death of this process. They survive a power cut if `durable`, or if at level `durable`
+        10 ms or 256 events have passed since the last such commit, which covers all earlier ones.
+        """
+        now = time.monotonic()
+        self._unsynced += len(self._pending)
+        full = durable or (
+            self.state.level == "durable"
+            and (now - self._synced_at >= GROUP_S or self._unsynced >= GROUP_EVENTS)
+        )
+        beat = now - self._beat_at >= BEAT_S
+        if not self._pending and not beat and not (durable and self._unsynced):
+            return
+        self._write(full, beat)
+        self._forget_pending()
+        if full:
+            self._synced_at, self._unsynced = now, 0
+        if beat:
+            self._beat_at = now
+
+    def _write(self, full: bool, beat: bool) -> None:
+        try:
+            with self._database.transaction(full=full) as connection:
+                self._log.append(connection, self._run, self._first_pending, self._pending)
+                if beat or not self._pending:
+                    self._claims.beat(connection, self._run, self.state.epoch)
+        except CommitUncertain as error:
+            stored = [body for _, body in self._log.read(self._run, after=self._first_pending - 1)]
+            if stored != self._pending:
+                raise StorageFailed(str(error)) from error
+
+    @property
+    def _first_pending(self) -> int:
+        return self.state.seq - len(self._pending) + 1
+
+    def _forget_pending(self) -> None:
+        self._pending, self._pending_events = [], []
+
+    # Reading back
+
+    def references(self, seqs: Iterable[int]) -> Iterator[OutputReference]:
+        """The references that the events with these seqs hold, pending or on disk, in the order given."""
+        for batch in _batches(seqs):
+            first_pending = self._first_pending
+            bodies = self._log.read_some(self._run, [seq for seq in batch if seq < first_pending])
+            for seq in batch:
+                if seq in bodies:
+                    yield reference_of(decode(bodies[seq], self.run_id, seq))
+                else:
+                    yield reference_of(self._pending_events[seq - first_pending])
+
+    def event(self, seq: int) -> AnyEvent:
+        """One event of this run, pending or on disk."""
+        if seq >= self._first_pending:
+            return self._pending_events[seq - self._first_pending]
+        return decode(self._log.read_one(self._run, seq), self.run_id, seq)
+
+    def cancel_requested(self) -> bool:
+        """True when `runstore cancel` has asked this run to stop; looked up every 0.1 s at most."""
+        now = time.monotonic()
+        if now < self._look_at:
+            return False
+        self._look_at = now + LOOK_S
+        claim = self._claims.find(self._run)
+        return claim is not None and bool(claim.cancel_requested)
+
+    # Closing
+
+    def close(self) -> None:
+        """Give the run back; pending events that were not committed are dropped."""
+        self._forget_pending()
+        with self._database.transaction(full=False) as connection:
+            self._claims.release(connection, self._run, self.state.epoch)
+
+
+def _batches(seqs: Iterable[int]) -> Iterator[list[int]]:
+    rest = iter(seqs)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def reference_of(event: AnyEvent) -> OutputReference:
+    """The reference that an event which stores an output holds."""
+    assert isinstance(event, OutputStored | DynamicOutputStored), event
+    return event.reference
+
+
+def refuse_living(claims: Claims, run: int, run_id: str, *, take_over: bool) -> None:
+    """Raise RunAlive while another process executes the run, unless it is to be taken over."""
+    claim = claims.find(run)
+    if claim is None or take_over or not claim.is_alive():
+        return
+    raise RunAlive(
+        f"run {run_id!r} is being executed by {claim}; wait for it, `runstore cancel {run_id}`, "
+        f"or `runstore resume {run_id} --take-over`"
+    )
+
+
+def this_host() -> tuple[str, int]:
+    """(host, pid) of this process, for `RunStarted` and `RunResumed`."""
+    return socket.gethostname(), os.getpid()

@@ -1,0 +1,184 @@
+"""The tables of `runs.db`: FORMAT.md, section "Tables", in SQL.
+
+One truth, `events`, whose rows can only be appended; what is asked of them are VIRTUAL columns, so nothing stands twice and
+nothing can disagree. sqlite-utils keeps the migrations; it has no words for generated columns or triggers, so the
+tables are DDL, and `events` never goes through `transform`, `insert` or `upsert`.
+"""
+
+import sqlite3
+
+from sqlite_utils import Database as SqliteUtils
+from sqlite_utils.migrations import Migrations
+
+from runstore.errors import FormatTooNew, LogDamaged, StoreNotFound
+
+APPLICATION_ID = 0x52554E53  # "RUNS"
+SCHEMA_VERSION = 1
+
+# Runs by number, since the number stands in every row of `events`. A number is never given twice.
+RUNS = """
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY AUTOINCREMENT,
+    id  TEXT NOT NULL UNIQUE
+) STRICT"""
+
+# The log. `body` is the event as JSON; all other columns are read from it.
+EVENTS = """
+CREATE TABLE events (
+    run      INTEGER NOT NULL,
+    seq      INTEGER NOT NULL,
+    body     TEXT NOT NULL CHECK (json_valid(body)),
+    kind     TEXT GENERATED ALWAYS AS (body ->> '$.kind') VIRTUAL,
+    epoch    INTEGER GENERATED ALWAYS AS (body ->> '$.epoch') VIRTUAL,
+    step     TEXT GENERATED ALWAYS AS (body ->> '$.step') VIRTUAL,
+    node     TEXT GENERATED ALWAYS AS (
+                 coalesce(substr(step, 1, instr(step || '[', '[') - 1), body ->> '$.node')) VIRTUAL,
+    key_path TEXT GENERATED ALWAYS AS (substr(step, instr(step || '[', '['))) VIRTUAL,
+    sha256   TEXT GENERATED ALWAYS AS (body ->> '$.reference.sha256') VIRTUAL,
+    PRIMARY KEY (run, seq)
+) STRICT, WITHOUT ROWID"""
+
+# All events of one step, and of the bytes with one digest.
+STEP_INDEX = "CREATE INDEX ix_step ON events (run, step) WHERE step IS NOT NULL"
+SHA_INDEX = "CREATE INDEX ix_sha ON events (sha256) WHERE sha256 IS NOT NULL"
+
+# Appending means: the next seq of a known run, of an epoch that is not over. Plain triggers against UPDATE and DELETE
+# would let INSERT OR REPLACE rewrite history; this one does not. WHEN lets the usual row pass with one lookup.
+APPEND_TRIGGER = """
+CREATE TRIGGER events_append BEFORE INSERT ON events
+WHEN (NEW.seq, NEW.epoch) IS NOT (
+    SELECT seq + 1, max(epoch, NEW.epoch) FROM events WHERE run = NEW.run ORDER BY seq DESC LIMIT 1
+) BEGIN
+    SELECT RAISE(ABORT, 'runstore: no such run') WHERE NOT EXISTS (SELECT 1 FROM runs WHERE run = NEW.run);
+    SELECT RAISE(ABORT, 'runstore: seq is not the next')
+        WHERE NEW.seq IS NOT (SELECT coalesce(max(seq), 0) + 1 FROM events WHERE run = NEW.run);
+    SELECT RAISE(ABORT, 'runstore: epoch is over')
+        WHERE NEW.epoch < (SELECT epoch FROM events WHERE run = NEW.run AND seq = NEW.seq - 1);
+END"""
+UPDATE_TRIGGER = """
+CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN
+    SELECT RAISE(ABORT, 'runstore: events are append-only');
+END"""
+# The events of a run leave only with the run itself: its row in `runs` goes first, in the same transaction.
+DELETE_TRIGGER = """
+CREATE TRIGGER events_no_delete BEFORE DELETE ON events WHEN EXISTS (SELECT 1 FROM runs WHERE run = OLD.run) BEGIN
+    SELECT RAISE(ABORT, 'runstore: events are append-only');
+END"""
+RUNS_TRIGGER = """
+CREATE TRIGGER runs_no_update BEFORE UPDATE ON runs BEGIN
+    SELECT RAISE(ABORT, 'runstore: runs are append-only');
+END"""
+
+# Who runs what, now. Courtesy, not safety: safety is (run, seq) and epoch.
+CLAIMS = """
+CREATE TABLE claims (
+    run              INTEGER PRIMARY KEY,
+    epoch            INTEGER NOT NULL,
+    host             TEXT NOT NULL,
+    boot             TEXT NOT NULL,
+    pid              INTEGER NOT NULL,
+    pid_started      TEXT NOT NULL,
+    heartbeat        REAL NOT NULL,
+    cancel_requested INTEGER NOT NULL DEFAULT 0
+) STRICT"""
+
+# One row per run, from its first and last event.
+RUN_LIST = """
+CREATE VIEW run_list AS
+SELECT runs.run, runs.id,
+       first.body ->> '$.job' AS job,
+       first.body ->> '$.graph.name' AS name,
+       first.body ->> '$.time' AS started,
+       last.body ->> '$.time' AS updated,
+       last.epoch AS epoch,
+       CASE last.kind WHEN 'RunSucceeded' THEN 'succeeded' WHEN 'RunFailed' THEN 'failed'
+                      WHEN 'RunCancelled' THEN 'cancelled' ELSE 'unfinished' END AS status,
+       last.seq AS events
+FROM runs
+JOIN events AS first ON first.run = runs.run AND first.seq = 1
+JOIN events AS last ON last.run = runs.run AND last.seq = (SELECT max(seq) FROM events WHERE run = runs.run)"""
+
+# Seeded statistics: without them the planner takes the primary key for a step's lookup, a thousand times slower.
+STATISTICS = [
+    ("events", "events", "1000000 100000 1"),
+    ("events", "ix_step", "1000000 100000 4"),
+    ("events", "ix_sha", "500000 2"),
+]
+
+_OBJECTS = {
+    "runs": RUNS,
+    "events": EVENTS,
+    "claims": CLAIMS,
+    "ix_step": STEP_INDEX,
+    "ix_sha": SHA_INDEX,
+    "events_append": APPEND_TRIGGER,
+    "events_no_update": UPDATE_TRIGGER,
+    "events_no_delete": DELETE_TRIGGER,
+    "runs_no_update": RUNS_TRIGGER,
+    "run_list": RUN_LIST,
+}
+
+migrations = Migrations("runstore")
+
+
+@migrations()
+def version_1(db: SqliteUtils) -> None:
+    """The tables of format 1."""
+    for ddl in _OBJECTS.values():
+        db.execute(ddl)
+    db.execute("ANALYZE sqlite_schema")
+    db.execute("DELETE FROM sqlite_stat1")
+    for row in STATISTICS:
+        db.execute("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)", row)
+    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
+    """Make the tables of a new store, or bring those of an older one up to date."""
+    version = _pragma(connection, "user_version")
+    if version > SCHEMA_VERSION or (version == 0 and _has_tables_of_others(connection)):
+        return  # `check` refuses it
+    if not in_memory:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA recursive_triggers = ON")
+    if version < SCHEMA_VERSION:
+        migrations.apply(SqliteUtils(connection, execute_plugins=False))
+        connection.execute("ANALYZE sqlite_schema")  # makes this connection read the statistics
+
+
+def check(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a file that is no log, is of a newer version, or whose tables, triggers or indexes were altered."""
+    version = _pragma(connection, "user_version")
+    if version == 0 and _pragma(connection, "application_id") == 0:
+        raise StoreNotFound(
+            f"{path} is not a runstore log; name the folder of a store with --store"
+        )
+    if version > SCHEMA_VERSION:
+        raise FormatTooNew(
+            f"{path} has schema version {version}, this runstore knows up to {SCHEMA_VERSION}; "
+            "nothing was written. Upgrade runstore"
+        )
+    found = dict(
+        connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+    )
+    for name, ddl in _OBJECTS.items():
+        if _normal(found.get(name, "")) != _normal(ddl):
+            fact = "is missing" if name not in found else "was altered"
+            raise LogDamaged(
+                f"{path}: {name!r} {fact}, so the log is not protected; nothing was written. Restore the file from a copy"
+            )
+
+
+def _has_tables_of_others(connection: sqlite3.Connection) -> bool:
+    # The tables come in one transaction, so a store whose making was cut short holds none but those of the migrations.
+    found = "SELECT 1 FROM sqlite_schema WHERE name NOT LIKE '%sqlite%'"
+    return connection.execute(found).fetchone() is not None
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def _normal(ddl: str) -> str:
+    return " ".join(ddl.split())

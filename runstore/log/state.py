@@ -1,0 +1,626 @@
+"""What a run has become, computed from its events alone.
+
+Nothing here reads a clock, a file or a database: same events in, same RunState out. Facts are held in columns, by the
+place ("slot") at which a key was first sealed; of a stored output only the seq of its event is kept. An event that
+cannot follow what came before means that the log is damaged, and is refused before anything changes.
+"""
+
+from array import array
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from runstore.errors import LogDamaged
+from runstore.keys import KeyPath, format_step_key, parse_step_key
+from runstore.log.codec import keys_digest
+from runstore.log.events import (
+    AnyEvent,
+    CollectResolved,
+    DynamicOutputStored,
+    ErrorInfo,
+    Event,
+    ExpansionSealed,
+    OutputStored,
+    RunCancelled,
+    RunEnded,
+    RunFailed,
+    RunResumed,
+    RunStarted,
+    RunSucceeded,
+    StepFailed,
+    StepInvalidated,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+)
+from runstore.log.graph import Graph, Level, Node
+
+PENDING: Final = 0
+RUNNING: Final = 1
+SUCCEEDED: Final = 2
+FAILED: Final = 3
+SKIPPED: Final = 4
+STATUS_NAMES: Final = ("pending", "running", "succeeded", "failed", "skipped")
+
+STEP_TRANSITIONS: Final[dict[int, dict[type[Event], int]]] = {
+    PENDING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
+    RUNNING: {
+        OutputStored: RUNNING,
+        DynamicOutputStored: RUNNING,
+        ExpansionSealed: RUNNING,
+        StepSucceeded: SUCCEEDED,
+        StepFailed: FAILED,
+        StepInvalidated: PENDING,
+    },
+    SUCCEEDED: {StepInvalidated: PENDING},
+    FAILED: {StepInvalidated: PENDING},
+    SKIPPED: {StepInvalidated: PENDING},
+}  # anything else means a damaged log; RunResumed turns RUNNING and FAILED into PENDING
+
+NEVER_STARTED: Final = 0
+INTERRUPTED: Final = 1
+FAILED_BEFORE: Final = 2
+OUTPUT_LOST: Final = 3
+INVALIDATED: Final = 4
+WHY_NAMES: Final = ("never started", "interrupted", "failed", "lost", "invalidated")
+
+
+class StepId(NamedTuple):
+    """A step: a node at a key path."""
+
+    node: str
+    key_path: KeyPath
+
+    def __str__(self) -> str:
+        return format_step_key(self.node, self.key_path)
+
+
+class Expansion:
+    """The sealed keys of one dynamic output at one key path of its producer.
+
+    Invariant: `order` lists the slots of the sealed keys; `keys` and `seqs` also hold keys of earlier seals (orphans).
+    """
+
+    __slots__ = ("_names", "_positions", "digest", "keys", "order", "seqs")
+
+    def __init__(self) -> None:
+        self.keys: dict[str, int] = {}
+        self._names: list[str] = []
+        self.seqs = array("q")
+        self.order: range | array[int] = range(0)
+        self._positions = array("q")
+        self.digest = ""
+
+    def adopt(self, attempt: "_OpenExpansion", lost: frozenset[str] | None) -> None:
+        """Take over the keys of an attempt that has succeeded; where only some pieces were lost, only these."""
+        if not self.keys:
+            self.keys, self.seqs = attempt.keys, attempt.seqs
+            self.order = range(len(self.keys))
+        else:
+            self._merge(attempt, lost)
+        self._names = list(self.keys)
+        self.digest = attempt.digest
+
+    def _merge(self, attempt: "_OpenExpansion", lost: frozenset[str] | None) -> None:
+        order = array("q")
+        for key, place in attempt.keys.items():
+            slot = self.keys.setdefault(key, len(self.keys))
+            order.append(slot)
+            if slot == len(self.seqs):
+                self.seqs.append(attempt.seqs[place])
+            elif lost is None or key in lost:
+                self.seqs[slot] = attempt.seqs[place]
+        self._reorder(order)
+
+    def _reorder(self, order: "array[int]") -> None:
+        if all(map(int.__eq__, order, range(len(order)))):
+            self.order = range(len(order))
+            return
+        self.order, self._positions = order, array("q", [-1]) * len(self.keys)
+        for position, slot in enumerate(order):
+            self._positions[slot] = position
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def position(self, slot: int) -> int:
+        """Where the key of a slot stands among the sealed keys; -1 for an orphan."""
+        if isinstance(self.order, range):
+            return slot if slot < len(self.order) else -1
+        return self._positions[slot]
+
+    def ordered_keys(self) -> Iterator[str]:
+        """The sealed keys in yield order."""
+        return (self._names[slot] for slot in self.order)
+
+    def key_at(self, position: int) -> str:
+        """The sealed key at a position."""
+        return self._names[self.order[position]]
+
+
+class _OpenExpansion:
+    """What an attempt has yielded under one output so far; counts for nothing until it succeeds (rule F4)."""
+
+    __slots__ = ("digest", "keys", "sealed", "seqs")
+
+    def __init__(self) -> None:
+        self.keys: dict[str, int] = {}
+        self.seqs = array("q")
+        self.sealed = False
+        self.digest = ""
+
+
+class Steps:
+    """The steps of one node below one key path, by slot; a node that is not mapped has one slot.
+
+    Invariant: all columns have the same length, `settled` counts the succeeded and skipped among the sealed slots.
+    """
+
+    __slots__ = ("attempts", "outputs", "settled", "status", "why")
+
+    def __init__(self, node: Node, size: int) -> None:
+        self.status = bytearray(size)
+        self.why = bytearray(size)
+        self.attempts = array("H", bytes(2 * size))
+        self.outputs = {
+            output.name: array("q", bytes(8 * size))
+            for output in node.outputs
+            if not output.dynamic
+        }
+        self.settled = 0
+
+    def grow(self, size: int) -> None:
+        """Make room for slots up to `size`."""
+        more = size - len(self.status)
+        if more > 0:
+            self.status.extend(bytes(more))
+            self.why.extend(bytes(more))
+            self.attempts.extend(array("H", bytes(2 * more)))
+            for column in self.outputs.values():
+                column.extend(array("q", bytes(8 * more)))
+
+    def recount(self, order: "range | array[int]") -> None:
+        """Derive `settled` anew for a new set of sealed slots."""
+        self.settled = sum(1 for slot in order if self.status[slot] in (SUCCEEDED, SKIPPED))
+
+    def clear_outputs(self, slot: int) -> None:
+        """Forget what an earlier attempt stored."""
+        for column in self.outputs.values():
+            column[slot] = 0
+
+
+def project(key_path: KeyPath, scope: tuple[Level, ...], onto: tuple[Level, ...]) -> KeyPath:
+    """The part of a key path of `scope` that belongs to the levels of `onto` (rule D7)."""
+    if scope == onto:
+        return key_path
+    return tuple([key_path[scope.index(level)] for level in onto])
+
+
+class RunState:
+    """The fold of a run's events. `apply` is the only way in."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        self.seq = 0
+        self.epoch = 0
+        self.started: RunStarted | None = None
+        self.time: Any = None
+        self.ended: RunEnded | None = None
+        self.job = ""
+        self.config: dict[str, Any] = {}
+        self.bases: list[str] = []
+        self.level = "durable"
+        self.graph = Graph("", ())
+        self.running: dict[StepId, int] = {}
+        """Step -> seq of its start."""
+        self.failures: dict[StepId, int] = {}
+        """Step -> seq of its `StepFailed`, of this epoch."""
+        self.codes: dict[str, set[str]] = {}
+        """Node -> digests of the code by which its finished work came to be."""
+        self.deaths: dict[StepId, int] = {}
+        """Step -> how many of the last epochs in a row died while it ran (rule R2)."""
+        self.lost: dict[StepId, frozenset[str]] = {}
+        """Step that runs again for lost bytes -> its lost outputs (rule R6)."""
+        self._expansions: dict[tuple[str, str, KeyPath], Expansion] = {}
+        self._open: dict[StepId, dict[str, _OpenExpansion]] = {}
+        self._steps: dict[tuple[str, KeyPath], Steps] = {}
+        self._started_codes: dict[StepId, str] = {}
+        self._lookup: dict[tuple[str, KeyPath], tuple[dict[str, int] | None, Steps]] = {}
+        self._placed: tuple[str, tuple[StepId, Steps, int] | None] = ("", None)
+
+    # What it answers
+
+    def status(self, step: StepId) -> int:
+        """PENDING, RUNNING, SUCCEEDED, FAILED or SKIPPED; PENDING for a step that is not known (yet)."""
+        place = self.find(step)
+        return place[0].status[place[1]] if place else PENDING
+
+    def find(self, step: StepId) -> tuple[Steps, int] | None:
+        """The columns and the slot of a step; None where its key is not sealed or its node does not exist."""
+        node, key_path = step
+        found = self._lookup.get((node, key_path[:-1])) or self._look_up(node, key_path)
+        if found is None:
+            return None
+        keys, columns = found
+        if keys is None or not key_path:
+            return (columns, 0) if keys is None and not key_path else None
+        slot = keys.get(key_path[-1])
+        return None if slot is None else (columns, slot)
+
+    def _look_up(self, name: str, key_path: KeyPath) -> tuple[dict[str, int] | None, Steps] | None:
+        """Remember where the steps of a node below a key path are; forgotten when keys are sealed."""
+        node = self.graph.by_name.get(name)
+        if node is None or len(node.scope) != len(key_path):
+            return None
+        expansion = self.expansion_under(node, key_path[:-1]) if node.scope else None
+        if node.scope and expansion is None:
+            return None
+        found = (expansion.keys if expansion else None, self.steps(node, key_path[:-1]))
+        self._lookup[name, key_path[:-1]] = found
+        return found
+
+    def steps(self, node: Node, prefix: KeyPath) -> Steps:
+        """The columns of a node's steps below `prefix`, all its key path but the last key."""
+        columns = self._steps.get((node.name, prefix))
+        if columns is None:
+            columns = self._steps[node.name, prefix] = Steps(node, self._slots(node, prefix))
+        return columns
+
+    def expansion(self, level: Level, producer_path: KeyPath = ()) -> Expansion | None:
+        """The keys that a dynamic output was last sealed with; None until its producer has succeeded once."""
+        return self._expansions.get((level.node, level.output, producer_path))
+
+    def expansion_under(self, node: Node, prefix: KeyPath) -> Expansion | None:
+        """The keys that a mapped node is cloned for below `prefix`."""
+        return self.expansion(node.scope[-1], self._producer_path(node, (*prefix, "")))
+
+    def output_seq(self, step: StepId, output: str) -> int:
+        """The seq of the event that stored this plain output; 0 where it does not (or does not yet) count."""
+        place = self.find(step)
+        if place is None or place[0].status[place[1]] != SUCCEEDED:
+            return 0
+        column = place[0].outputs.get(output)
+        return column[place[1]] if column is not None else 0
+
+    def piece_seq(self, level: Level, producer_path: KeyPath, key: str) -> int:
+        """The seq of the event that stored one piece of a dynamic output; 0 where it is not sealed."""
+        expansion = self.expansion(level, producer_path)
+        slot = expansion.keys.get(key) if expansion else None
+        return 0 if expansion is None or slot is None else expansion.seqs[slot]
+
+    def is_over(self) -> bool:
+        """True when the run's last event says so; a run that is neither over nor claimed has crashed."""
+        return self.ended is not None
+
+    def _producer_path(self, node: Node, key_path: KeyPath) -> KeyPath:
+        producer = self.graph.by_name[node.scope[-1].node]
+        return project(key_path, node.scope, producer.scope) if producer.scope else ()
+
+    def _slots(self, node: Node, prefix: KeyPath) -> int:
+        if not node.scope:
+            return 1
+        expansion = self.expansion_under(node, prefix)
+        return len(expansion.keys) if expansion else 0
+
+    # What it takes in
+
+    def apply(self, seq: int, event: AnyEvent) -> StepId | None:
+        """Take in the next event; returns the step that it settled (succeeded or skipped), if it did.
+
+        Raises LogDamaged if the event cannot follow what came before; this state is then of no further use.
+        """
+        if seq != self.seq + 1:
+            raise self._damaged(seq, f"follows seq {self.seq}; rows are missing or out of order")
+        kind = type(event)
+        if kind is RunStarted or kind is RunResumed:
+            self._check_epoch(seq, event, self.epoch + 1)
+        elif event.epoch != self.epoch or self.ended is not None:
+            self._check_epoch(seq, event, self.epoch)
+            raise self._damaged(seq, f"{kind.__name__} stands after the end of the run")
+        if self.seq and event.time < self.time:
+            raise self._damaged(seq, "is older than the row before it; rows were swapped or edited")
+        settled = _APPLY[kind](self, seq, event)
+        self.seq = seq
+        self.time = event.time
+        return settled
+
+    def _check_epoch(self, seq: int, event: AnyEvent, epoch: int) -> None:
+        if type(event) is RunStarted and seq != 1:
+            raise self._damaged(seq, "is a second RunStarted")
+        if seq == 1 and type(event) is not RunStarted:
+            raise self._damaged(seq, f"is a {type(event).__name__}; a log begins with RunStarted")
+        if event.epoch != epoch:
+            raise self._damaged(seq, f"has epoch {event.epoch}, expected {epoch}")
+
+    def _damaged(self, seq: int, fact: str) -> LogDamaged:
+        return LogDamaged(
+            f"run {self.run_id!r}, seq {seq}: {fact}; the log is damaged and nothing was written. Restore it from a copy"
+        )
+
+    def _run_started(self, seq: int, event: RunStarted) -> None:
+        self.started = event
+        self.epoch = event.epoch
+        self.graph, self.job, self.config = event.graph, event.job, event.config
+        self.bases, self.level = [event.base], event.level
+
+    def _run_resumed(self, seq: int, event: RunResumed) -> None:
+        self.epoch = event.epoch
+        self.job = self.job if event.job is None else event.job
+        self.config = self.config if event.config is None else event.config
+        if event.base is not None:
+            self.bases.append(event.base)
+        if event.graph is not None:
+            self._replace_graph(event.graph)
+        if self.ended is None:
+            self.deaths = {step: self.deaths.get(step, 0) + 1 for step in self.running}
+        else:
+            self.deaths = {}
+        for step in self.running:
+            self._set_pending(step, INTERRUPTED)
+        for step in self.failures:
+            self._set_pending(step, FAILED_BEFORE)
+        self.running, self.failures, self._open, self._started_codes = {}, {}, {}, {}
+        self.ended = None
+
+    def _replace_graph(self, graph: Graph) -> None:
+        self.graph = graph
+        self._forget_places()
+        for name, prefix in list(self._steps):
+            if name not in graph.by_name:
+                del self._steps[name, prefix]
+        for known in (self.running, self.failures, self.lost):
+            for step in [step for step in known if step.node not in graph.by_name]:
+                del known[step]  # type: ignore[attr-defined]
+
+    def _step_started(self, seq: int, event: StepStarted) -> None:
+        step, columns, slot = self._move(seq, event, event.step)
+        if event.attempt != columns.attempts[slot] + 1:
+            columns.status[slot] = PENDING
+            raise self._damaged(
+                seq, f"starts attempt {event.attempt} after attempt {columns.attempts[slot]}"
+            )
+        columns.attempts[slot] += 1
+        self.running[step] = seq
+        if step not in self.lost:
+            columns.clear_outputs(slot)
+        self._started_codes[step] = event.code
+        dynamic = self.graph.dynamic_outputs[step.node]
+        if dynamic:
+            self._open[step] = {output: _OpenExpansion() for output in dynamic}
+
+    def _output_stored(self, seq: int, event: OutputStored) -> None:
+        step, columns, slot = self._move(seq, event, event.step)
+        self._check_attempt(seq, event.attempt, columns, slot)
+        column = columns.outputs.get(event.output)
+        if column is None:
+            raise self._damaged(
+                seq, f"stores output {event.output!r}, which {event.step!r} does not have"
+            )
+        if not self.lost or event.output in self.lost.get(step, (event.output,)):
+            column[slot] = seq
+
+    def _dynamic_output_stored(self, seq: int, event: DynamicOutputStored) -> None:
+        step, columns, slot = self._move(seq, event, event.step)
+        self._check_attempt(seq, event.attempt, columns, slot)
+        piece = self._open[step].get(event.output) if step in self._open else None
+        if piece is None or piece.sealed or event.mapping_key in piece.keys:
+            raise self._damaged(
+                seq,
+                f"adds key {event.mapping_key!r} to output {event.output!r} of {event.step!r} wrongly",
+            )
+        piece.keys[event.mapping_key] = len(piece.seqs)
+        piece.seqs.append(seq)
+
+    def _expansion_sealed(self, seq: int, event: ExpansionSealed) -> None:
+        step, columns, slot = self._move(seq, event, event.step)
+        self._check_attempt(seq, event.attempt, columns, slot)
+        piece = self._open[step].get(event.output) if step in self._open else None
+        if piece is None or piece.sealed:
+            raise self._damaged(
+                seq, f"seals output {event.output!r} of {event.step!r}, which is not open"
+            )
+        if len(piece.keys) != event.count or keys_digest(piece.keys) != event.keys_digest:
+            raise self._damaged(
+                seq,
+                f"seals {event.count} keys of {event.step!r}, the log holds {len(piece.keys)} others",
+            )
+        piece.sealed, piece.digest = True, event.keys_digest
+
+    def _collect_resolved(self, seq: int, event: CollectResolved) -> None:
+        if self.find(StepId(*parse_step_key(event.step))) is None:
+            raise self._damaged(seq, f"names step {event.step!r}, which is not in the graph")
+
+    def _step_succeeded(self, seq: int, event: StepSucceeded) -> StepId:
+        step, columns, slot = self._move(seq, event, event.step)
+        self._check_attempt(seq, event.attempt, columns, slot)
+        columns.settled += 1
+        lost = self.lost.pop(step, None) if self.lost else None
+        if step in self._open:
+            self._seal_all(seq, step, lost)
+        del self.running[step]
+        self.codes.setdefault(step.node, set()).add(self._started_codes.pop(step))
+        if self.deaths:
+            self.deaths.pop(step, None)
+        return step
+
+    def _seal_all(self, seq: int, step: StepId, lost: frozenset[str] | None) -> None:
+        for output, piece in self._open.pop(step).items():
+            if not piece.sealed:
+                raise self._damaged(seq, f"ends '{step}' with unsealed output {output!r}")
+            self._seal(step, output, piece, lost)
+
+    def _seal(
+        self, step: StepId, output: str, piece: _OpenExpansion, lost: frozenset[str] | None
+    ) -> None:
+        self._forget_places()
+        level = Level(step.node, output)
+        expansion = self._expansions.setdefault((step.node, output, step.key_path), Expansion())
+        lost_keys = None if lost is None else frozenset(lost_keys_of(lost, output))
+        expansion.adopt(piece, lost_keys)
+        for node in self.graph.under.get(level, ()):
+            for (name, prefix), columns in self._steps.items():
+                if name == node.name and self.expansion_under(node, prefix) is expansion:
+                    columns.grow(len(expansion.keys))
+                    columns.recount(expansion.order)
+
+    def _step_failed(self, seq: int, event: StepFailed) -> None:
+        step, columns, slot = self._move(seq, event, event.step)
+        self._check_attempt(seq, event.attempt, columns, slot)
+        self.failures[step] = seq
+        del self.running[step]
+        self._open.pop(step, None)
+        self._started_codes.pop(step, None)
+        self.deaths.pop(step, None)
+
+    def _step_skipped(self, seq: int, event: StepSkipped) -> StepId:
+        step, columns, _ = self._move(seq, event, event.step)
+        columns.settled += 1
+        return step
+
+    def _step_invalidated(self, seq: int, event: StepInvalidated) -> None:
+        node = self.graph.by_name.get(event.node)
+        if node is None:
+            raise self._damaged(seq, f"invalidates {event.node!r}, which is not in the graph")
+        why = OUTPUT_LOST if event.reason == "output lost" else INVALIDATED
+        why = INTERRUPTED if event.reason == "input lost" else why
+        if event.steps is None:
+            steps = list(self.steps_of(node))
+            self.codes.pop(event.node, None)
+        else:
+            steps = [self._place(seq, text)[0] for text in event.steps]
+        for step in steps:
+            self._invalidate(step, why, event.lost)
+
+    def _invalidate(self, step: StepId, why: int, lost: tuple[str, ...]) -> None:
+        place = self.find(step)
+        if place is None:
+            return
+        columns, slot = place
+        if columns.status[slot] == PENDING and not columns.attempts[slot]:
+            return
+        if columns.status[slot] in (SUCCEEDED, SKIPPED) and self.is_sealed(step):
+            columns.settled -= 1
+        columns.status[slot], columns.why[slot] = PENDING, why
+        for known in (self.running, self.failures, self._open, self._started_codes):
+            known.pop(step, None)  # type: ignore[attr-defined]
+        if lost:
+            self.lost[step] = frozenset(lost)
+        elif why != INTERRUPTED:
+            self.lost.pop(step, None)
+
+    def _run_ended(self, seq: int, event: RunEnded) -> None:
+        self.ended = event
+
+    # How it finds its way
+
+    def _place(self, seq: int, text: str) -> tuple[StepId, Steps, int]:
+        last, placed = self._placed
+        if text == last and placed is not None:  # events come in runs of the same step
+            return placed
+        step = StepId(*parse_step_key(text))
+        place = self.find(step)
+        if place is None:
+            raise self._damaged(
+                seq, f"names step {text!r}, which is not in the graph or not sealed"
+            )
+        placed = (step, *place)
+        self._placed = (text, placed)
+        return placed
+
+    def _forget_places(self) -> None:
+        self._lookup.clear()
+        self._placed = ("", None)
+
+    def _move(self, seq: int, event: AnyEvent, text: str) -> tuple[StepId, Steps, int]:
+        step, columns, slot = self._place(seq, text)
+        status = STEP_TRANSITIONS[columns.status[slot]].get(type(event))
+        if status is None:
+            was = STATUS_NAMES[columns.status[slot]]
+            raise self._damaged(seq, f"{type(event).__name__} of {text!r}, which is {was}")
+        columns.status[slot] = status
+        return step, columns, slot
+
+    def _check_attempt(self, seq: int, attempt: int, columns: Steps, slot: int) -> None:
+        if attempt != columns.attempts[slot]:
+            raise self._damaged(
+                seq, f"is of attempt {attempt}, running is attempt {columns.attempts[slot]}"
+            )
+
+    def _set_pending(self, step: StepId, why: int) -> None:
+        place = self.find(step)
+        if place is not None:
+            place[0].status[place[1]] = PENDING
+            place[0].why[place[1]] = why
+
+    def is_sealed(self, step: StepId) -> bool:
+        """False for an orphan: a clone whose key the last seal no longer holds (rule R5)."""
+        if not step.key_path:
+            return True
+        node = self.graph.by_name[step.node]
+        expansion = self.expansion_under(node, step.key_path[:-1])
+        if expansion is None:
+            return False
+        slot = expansion.keys.get(step.key_path[-1])
+        return slot is not None and expansion.position(slot) >= 0
+
+    def steps_of(self, node: Node) -> Iterator[StepId]:
+        """Every known step of a node, orphans included, in the order of their slots."""
+        if not node.scope:
+            yield StepId(node.name, ())
+            return
+        for prefix in self.prefixes(node):
+            expansion = self.expansion_under(node, prefix)
+            for key in expansion.keys if expansion else ():
+                yield StepId(node.name, (*prefix, key))
+
+    def sealed_steps(self, node: Node) -> Iterator[StepId]:
+        """Every step of a node that the last seals hold, in key order."""
+        if not node.scope:
+            yield StepId(node.name, ())
+            return
+        for prefix in self.prefixes(node):
+            expansion = self.expansion_under(node, prefix)
+            for key in expansion.ordered_keys() if expansion else ():
+                yield StepId(node.name, (*prefix, key))
+
+    def prefixes(self, node: Node) -> Iterator[KeyPath]:
+        """The key paths, without the last key, below which a mapped node may have clones."""
+        yield ()
+
+    def orphans(self, node: Node) -> list[StepId]:
+        """The clones of a node whose keys the last seal no longer holds."""
+        sealed = set(self.sealed_steps(node))
+        return [step for step in self.steps_of(node) if step not in sealed]
+
+
+def lost_keys_of(lost: frozenset[str] | tuple[str, ...], output: str) -> list[str]:
+    """From labels such as `output[key]` the keys of one dynamic output."""
+    parsed = [parse_step_key(label) for label in lost]
+    return [path[0] for name, path in parsed if name == output and path]
+
+
+_APPLY: Final[dict[type[Event], Any]] = {
+    RunStarted: RunState._run_started,
+    RunResumed: RunState._run_resumed,
+    StepStarted: RunState._step_started,
+    OutputStored: RunState._output_stored,
+    DynamicOutputStored: RunState._dynamic_output_stored,
+    ExpansionSealed: RunState._expansion_sealed,
+    CollectResolved: RunState._collect_resolved,
+    StepSucceeded: RunState._step_succeeded,
+    StepFailed: RunState._step_failed,
+    StepSkipped: RunState._step_skipped,
+    StepInvalidated: RunState._step_invalidated,
+    RunSucceeded: RunState._run_ended,
+    RunFailed: RunState._run_ended,
+    RunCancelled: RunState._run_ended,
+}
+
+__all__ = [
+    "RunState",
+    "StepId",
+    "Steps",
+    "Expansion",
+    "ErrorInfo",
+    "STEP_TRANSITIONS",
+    "STATUS_NAMES",
+]

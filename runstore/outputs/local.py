@@ -1,0 +1,141 @@
+"""Outputs on a disk of this machine: the one room that knows that a base is local.
+
+A file appears under its name whole or not at all: written beside the target, made durable, renamed.
+"""
+
+import contextlib
+import os
+
+from runstore import failpoints
+from runstore.errors import OutputMissing, StorageFailed
+
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+
+
+class LocalBase:
+    """A folder that outputs are written below; `durable`: every file and folder is fsynced before it counts."""
+
+    def __init__(self, root: str, *, durable: bool) -> None:
+        self.root = root
+        self._durable = durable
+        self._known: set[str] = set()
+
+    @property
+    def parallel(self) -> int:
+        """How many writes are worth having in flight: fsyncs overlap, plain writes do not."""
+        return 4 if self._durable else 1
+
+    def write(self, path: str, data: bytes) -> None:
+        """Store `data` under `path`; raises StorageFailed naming the file."""
+        target = f"{self.root}/{path}"
+        folder, _, name = target.rpartition("/")
+        temporary = f"{folder}/.{name}.tmp"
+        failpoints.reached("output.before", target)
+        try:
+            self._write_beside(folder, temporary, data)
+            os.rename(temporary, target)
+            if self._durable:
+                _sync_directory(folder)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise StorageFailed(
+                f"{target}: {error.strerror}; nothing that was committed is lost. "
+                "Free space or make the disk writable, then `runstore resume`"
+            ) from error
+        failpoints.reached("output.after", target)
+
+    def _write_beside(self, folder: str, temporary: str, data: bytes) -> None:
+        if folder not in self._known:
+            self._make(folder)
+        fd = os.open(temporary, _CREATE, 0o600)
+        try:
+            _write_all(fd, data, temporary)
+            if self._durable:
+                _sync(fd)
+        finally:
+            os.close(fd)
+
+    def _make(self, folder: str) -> None:
+        missing = []
+        parent = folder
+        while parent and not os.path.isdir(parent):
+            missing.append(parent)
+            parent = parent.rpartition("/")[0]
+        for directory in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, 0o700)
+            if self._durable:
+                _sync_directory(directory.rpartition("/")[0] or "/")
+        self._known.add(folder)
+
+    def read(self, path: str) -> bytes:
+        """The bytes under `path`; raises OutputMissing where there are none."""
+        try:
+            fd = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                return _read_all(fd)
+            finally:
+                os.close(fd)
+        except (FileNotFoundError, NotADirectoryError):
+            raise OutputMissing(f"no file at {self.root}/{path}") from None
+        except OSError as error:
+            raise StorageFailed(
+                f"{self.root}/{path}: {error.strerror}; mend the disk, then `runstore resume`"
+            ) from error
+
+    def size(self, path: str) -> int | None:
+        """The size in bytes; None where nothing is stored."""
+        try:
+            return os.stat(f"{self.root}/{path}").st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def remove(self) -> None:
+        """Delete everything below this base."""
+        import shutil
+
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self.root)
+
+    def describe(self, path: str) -> str:
+        """The address as a person would type it."""
+        return f"{self.root}/{path}"
+
+
+def _write_all(fd: int, data: bytes, path: str) -> None:
+    if failpoints.is_armed():
+        half = len(data) // 2
+        os.write(fd, data[:half])
+        failpoints.reached("output.partial", path)
+        data = data[half:]
+    written = os.write(fd, data)
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
+
+
+def _read_all(fd: int) -> bytes:
+    size = os.fstat(fd).st_size
+    data = os.read(fd, size + 1)
+    while len(data) < size and (more := os.read(fd, size - len(data))):
+        data += more
+    return data
+
+
+def _sync(fd: int) -> None:
+    full = getattr(os, "F_FULLFSYNC", None)
+    if full is None:
+        os.fsync(fd)
+        return
+    import fcntl
+
+    fcntl.fcntl(fd, full)  # macOS: fsync alone does not reach the disk
+
+
+def _sync_directory(directory: str) -> None:
+    # A rename is not durable until its directory is.
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _sync(fd)
+    finally:
+        os.close(fd)

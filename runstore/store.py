@@ -1,0 +1,320 @@
+"""RunStore: the facade. A folder with the log of many runs, and the place where their outputs go."""
+
+import datetime as dt
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import msgspec
+
+from runstore.config import find_settings, store_to_create, store_to_read
+from runstore.errors import RunAlive, RunNotFound, StoreNotFound
+from runstore.keys import check_run_id
+from runstore.log.claims import Claim, Claims
+from runstore.log.codec import decode
+from runstore.log.database import LOG_NAME, Database
+from runstore.log.event_log import EventLog, Row
+from runstore.log.events import AnyEvent, Durability, RunCancelled, RunResumed, RunStarted
+from runstore.log.medium import make_private_directory
+from runstore.log.recorder import Recorder, refuse_living, this_host
+from runstore.log.remaining import Remaining
+from runstore.log.replay import Look, replay
+from runstore.log.state import RunState
+from runstore.outputs.addresses import file_name
+from runstore.outputs.output_store import OutputStore, open_base
+from runstore.outputs.remote import public_url, scheme_of
+from runstore.version import __version__
+
+RunStatus = Literal["running", "crashed", "succeeded", "failed", "cancelled"]
+
+
+class RunSummary(msgspec.Struct, frozen=True):
+    """A run as a list of runs shows it."""
+
+    run_id: str
+    name: str
+    """Of the job."""
+    job: str
+    """Where the job is defined; empty for one that can only be passed in."""
+    status: RunStatus
+    started: dt.datetime
+    updated: dt.datetime
+    epoch: int
+    events: int
+
+
+class RunStore:
+    """The runs of one folder: `runs.db` and, unless outputs go elsewhere, `outputs/`.
+
+    Opening is lazy: the first run creates what is missing, the first question raises StoreNotFound if there is
+    nothing. A store may be used as a context manager. Not to be shared between threads or with a fork.
+    """
+
+    def __init__(self, directory: Path | None, outputs: str | None, level: Durability) -> None:
+        self.directory = directory
+        self.level = level
+        self._outputs = outputs
+        self._database: Database | None = None
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | os.PathLike[str] | None = None,
+        outputs: str | None = None,
+        level: Durability | None = None,
+        *,
+        must_exist: bool = False,
+    ) -> "RunStore":
+        """A store on disk. What is not given comes from the environment, `[tool.runstore]` or the defaults.
+
+        `outputs`: a path or fsspec URL for the outputs of new runs. `level`: "durable" (default; survives a power
+        cut) or "fast" (survives a killed process). Raises StoreNotFound if it `must_exist` and does not.
+        """
+        settings = find_settings(directory, outputs, level)
+        place = store_to_read(settings) if must_exist else store_to_create(settings)
+        return cls(place.absolute(), settings.outputs, settings.level)
+
+    @classmethod
+    def in_memory(cls) -> "RunStore":
+        """A store that lives as long as this object; for tests and notebooks."""
+        store = cls(None, f"memory://runstore-{secrets.token_hex(8)}", "fast")
+        store._database = Database.in_memory()
+        return store
+
+    def with_outputs(self, outputs: str) -> "RunStore":
+        """The same store, with another place for outputs."""
+        assert self.directory is not None, "outputs of a store in memory stay in memory"
+        settings = find_settings(self.directory, outputs, self.level)
+        return RunStore(self.directory, settings.outputs, self.level)
+
+    # Runs
+
+    def runs(self) -> list[RunSummary]:
+        """All runs, oldest first."""
+        claims = Claims(self._reading())
+        rows = self._reading().query(
+            "SELECT run, id, name, job, status, started, updated, epoch, events FROM run_list ORDER BY run"
+        )
+        return [
+            RunSummary(
+                run_id=run_id,
+                name=name or "",
+                job=job or "",
+                status=_status(status, claims.find(run)),
+                started=_instant(started),
+                updated=_instant(updated),
+                epoch=epoch,
+                events=events,
+            )
+            for run, run_id, name, job, status, started, updated, epoch, events in rows.fetchall()
+        ]
+
+    def run(self, name: str = "last") -> RunSummary:
+        """The run of that id, of that unique prefix, or the `last`; raises RunNotFound."""
+        run_id = self.resolve(name)
+        return next(run for run in self.runs() if run.run_id == run_id)
+
+    def resolve(self, name: str) -> str:
+        """The id of the run that is meant by an id, a unique prefix or `last`; raises RunNotFound."""
+        ids = [row[0] for row in self._reading().query("SELECT id FROM runs ORDER BY run")]
+        if name == "last" and ids:
+            return str(ids[-1])
+        if name in ids:
+            return name
+        matching = [run_id for run_id in ids if name and run_id.startswith(name)]
+        if len(matching) == 1:
+            return str(matching[0])
+        if matching:
+            raise RunNotFound(
+                f"{name!r} is the beginning of {len(matching)} runs ({', '.join(matching[:5])}); type more of it"
+            )
+        raise RunNotFound(
+            f"no run {name!r} in {self._place()}; `runstore runs` lists the {len(ids)} there are"
+        )
+
+    def has_run(self, run_id: str) -> bool:
+        """True when a run of exactly this id exists."""
+        try:
+            found = self._reading().query("SELECT 1 FROM runs WHERE id = ?", (run_id,))
+        except (
+            StoreNotFound
+        ):  # no log yet, or one whose tables a killed process did not get to make
+            return False
+        return found.fetchone() is not None
+
+    # What a run is
+
+    def rows(self, run_id: str, after: int = 0) -> Iterator[Row]:
+        """(seq, body) of the run's events after `after`, as they stand on disk."""
+        return EventLog(self._reading()).read(self._number(run_id), after)
+
+    def events(self, run_id: str, after: int = 0) -> Iterator[tuple[int, AnyEvent]]:
+        """(seq, event) of the run after `after`; raises FormatTooNew or LogDamaged at what it cannot read."""
+        return ((seq, decode(body, run_id, seq)) for seq, body in self.rows(run_id, after))
+
+    def event(self, run_id: str, seq: int) -> AnyEvent:
+        """One event."""
+        return decode(EventLog(self._reading()).read_one(self._number(run_id), seq), run_id, seq)
+
+    def step_events(self, run_id: str, step_key: str) -> list[tuple[int, AnyEvent]]:
+        """(seq, event) of one step, by the index on steps."""
+        rows = self._reading().query(
+            "SELECT seq, body FROM events WHERE run = ? AND step = ? ORDER BY seq",
+            (self._number(run_id), step_key),
+        )
+        return [(seq, decode(body, run_id, seq)) for seq, body in rows.fetchall()]
+
+    def state(self, run_id: str, look: Look | None = None) -> RunState:
+        """The fold of the run's log; every row is checked. `look` sees each event, in the same reading."""
+        return replay(self.rows(run_id), run_id, look)[0]
+
+    def claim(self, run_id: str) -> Claim | None:
+        """Who executes the run, or did when it crashed."""
+        return Claims(self._reading()).find(self._number(run_id))
+
+    def outputs(self, state: RunState) -> OutputStore:
+        """The stored outputs of a run, over all bases that its log declares."""
+        durable = state.level == "durable"
+        return OutputStore(
+            [open_base(self._address(base), durable=durable) for base in state.bases]
+        )
+
+    def base_for(self, run_id: str) -> str:
+        """The base that the outputs of a run get here, as the log declares it: without credentials."""
+        root = "outputs" if self._outputs is None else public_url(self._outputs).rstrip("/")
+        return f"{root}/{file_name(run_id)}"
+
+    def _address(self, base: str) -> str:
+        if self._outputs is not None and scheme_of(self._outputs) != "file":
+            root = public_url(self._outputs).rstrip("/")
+            if base.startswith(root + "/"):
+                return self._with_credentials(base[len(root) :])
+        if scheme_of(base) == "file" and not base.startswith(("/", "file://")):
+            return f"{self.directory}/{base}"
+        return base
+
+    def _with_credentials(self, below: str) -> str:
+        assert self._outputs is not None
+        url, separator, query = self._outputs.partition("?")
+        return url.rstrip("/") + below + separator + query
+
+    # Writing
+
+    def start(self, run_id: str, event: RunStarted) -> Recorder:
+        """Begin a run and claim it for this process; creates the store where there is none."""
+        return Recorder.start(self._writing(create=True), check_run_id(run_id), event)
+
+    def reopen(self, run_id: str) -> Recorder:
+        """Replay a run in order to write to it."""
+        database = self._writing()
+        return Recorder.reopen(database, self._number(run_id), run_id)
+
+    def replayed(self, run_id: str) -> Recorder:
+        """A run replayed to plan with; nothing can be committed to it."""
+        return Recorder.reopen(self._reading(), self._number(run_id), run_id)
+
+    def refuse_living(self, run_id: str) -> None:
+        """Raise RunAlive while another process executes the run."""
+        refuse_living(Claims(self._reading()), self._number(run_id), run_id, take_over=False)
+
+    def cancel(self, run_id: str) -> Literal["asked", "cancelled", "over"]:
+        """Stop a run: ask its living executor to ("asked"), or close a crashed one ("cancelled")."""
+        run, claim = self._number(run_id), self.claim(run_id)
+        if claim is not None and claim.is_alive():
+            database = self._writing()
+            with database.transaction(full=False) as connection:
+                Claims(database).request_cancel(connection, run)
+            return "asked"
+        recorder = self.reopen(run_id)
+        if recorder.state.is_over():
+            return "over"
+        host, pid = this_host()
+        recorder.append(RunResumed(host=host, pid=pid, version=__version__, log_digest=""))
+        recorder.open_epoch()
+        recorder.append(
+            RunCancelled(Remaining(recorder.state).counts(), "cancelled by `runstore cancel`")
+        )
+        recorder.commit(durable=True)
+        recorder.close()
+        return "cancelled"
+
+    def remove(self, run_id: str) -> None:
+        """Delete a run for ever: its outputs first, then its log. Raises RunAlive while it is executed."""
+        claim = self.claim(run_id)
+        if claim is not None and claim.is_alive():
+            raise RunAlive(
+                f"run {run_id!r} is being executed by {claim}; `runstore cancel {run_id}` first"
+            )
+        self.outputs(self.state(run_id)).remove_all()
+        run, database = self._number(run_id), self._writing()
+        with database.transaction(full=True) as connection:
+            for table in ("runs", "events", "claims"):
+                connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+
+    # Opening and closing
+
+    def close(self) -> None:
+        """Give the files back."""
+        database, self._database = self._database, None
+        if database is not None:
+            database.close()
+
+    def __enter__(self) -> "RunStore":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _reading(self) -> Database:
+        if self._database is None:
+            assert self.directory is not None
+            self._database = Database(self.directory / LOG_NAME, writable=False)
+        return self._database
+
+    def _writing(self, *, create: bool = False) -> Database:
+        if self._database is not None and self._database.writable:
+            return self._database
+        if not create:
+            self._reading()  # says clearly what is missing
+        self.close()
+        assert self.directory is not None
+        if create:
+            make_private_directory(self.directory)
+        self._database = Database(self.directory / LOG_NAME, writable=True)
+        return self._database
+
+    def _number(self, run_id: str) -> int:
+        row = self._reading().query("SELECT run FROM runs WHERE id = ?", (run_id,)).fetchone()
+        if row is None:
+            raise RunNotFound(
+                f"no run {run_id!r} in {self._place()}; `runstore runs` lists those there are"
+            )
+        return int(row[0])
+
+    def _place(self) -> str:
+        return str(self.directory) if self.directory else "memory"
+
+
+def as_store(
+    store: "RunStore | str | os.PathLike[str] | None", *, must_exist: bool = False
+) -> RunStore:
+    """A store from what an API takes for one: a store, a path, or None for the configured default."""
+    return store if isinstance(store, RunStore) else RunStore.open(store, must_exist=must_exist)
+
+
+def _status(status: str, claim: Claim | None) -> Any:
+    if status != "unfinished":
+        return status
+    return "running" if claim is not None and claim.is_alive() else "crashed"
+
+
+def _instant(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text)
