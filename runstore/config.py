@@ -13,7 +13,7 @@ import msgspec
 
 from runstore.errors import ConfigError, StoreNotFound
 from runstore.log.events import Durability
-from runstore.outputs.remote import scheme_of
+from runstore.outputs.remote import check_url, scheme_of
 
 DEFAULT_STORE = ".runstore"
 _SETTINGS = ("store", "outputs", "level")
@@ -63,6 +63,8 @@ def find_settings(
         f"[tool.runstore] in {file}" if file else "[tool.runstore] in pyproject.toml",
     )
     path = Path(found["store"]) if found["store"] else None
+    if found["outputs"]:
+        check_url(found["outputs"])
     return Settings(path, found["outputs"], cast(Durability, chosen), looked_in)
 
 

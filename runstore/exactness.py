@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import datetime as dt
 import math
 from itertools import starmap
 from typing import Any
@@ -22,6 +23,8 @@ def same(one: Any, other: Any) -> bool:
         return (one == other and math.copysign(1, one) == math.copysign(1, other)) or (
             one != one and other != other
         )
+    if isinstance(one, (dt.datetime, dt.time)):
+        return bool(one == other) and one.utcoffset() == other.utcoffset()
     if isinstance(one, (list, tuple)):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, dict):

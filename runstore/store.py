@@ -205,6 +205,9 @@ class RunStore:
 
     def start(self, run_id: str, event: RunStarted) -> Recorder:
         """Begin a run and claim it for this process; creates the store where there is none."""
+        open_base(
+            self._address(event.base), durable=False
+        )  # a base that cannot be used begins no run
         return Recorder.start(self._writing(create=True), check_run_id(run_id), event)
 
     def reopen(self, run_id: str) -> Recorder:
@@ -280,8 +283,10 @@ class RunStore:
         return self._database
 
     def _writing(self, *, create: bool = False) -> Database:
-        if self._database is not None and self._database.writable:
-            return self._database
+        if self._database is not None:
+            self._database.check_process()
+            if self._database.writable:
+                return self._database
         if not create:
             self._reading()  # says clearly what is missing
         self.close()

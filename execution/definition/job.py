@@ -11,7 +11,6 @@ from execution.definition.op import OpDefinition
 from execution.errors import DefinitionError
 from runstore.log.graph import Graph
 
-
 _launcher: Callable[..., Any] | None = None
 
 

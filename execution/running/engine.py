@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from execution.definition.job import JobDefinition
 from execution.errors import ExpansionChanged, OutputNotReproduced
 from execution.executors.base import Executor
-from execution.planning.resume_plan import has_read
+from execution.planning.resume_plan import ResumePlan, has_read
 from execution.planning.scheduler import Decision, Scheduler
 from execution.running.context import OpContext
 from execution.running.inputs import InputLost, InputResolver
@@ -27,12 +27,11 @@ from runstore.log.events import (
     RunCancelled,
     RunFailed,
     RunSucceeded,
-    StepFailed,
     StepInvalidated,
     StepSkipped,
     StepStarted,
 )
-from runstore.log.graph import Level
+from runstore.log.graph import Level, Node
 from runstore.log.recorder import Recorder
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState, StepId
@@ -41,6 +40,9 @@ from runstore.outputs.output_store import OutputStore
 
 class Control(Protocol):
     """Who watches a run and may stop it."""
+
+    def planned(self, plan: ResumePlan) -> None:
+        """Called once when a resume begins, with what it will do; never for a new run."""
 
     def stop_requested(self) -> str:
         """Why the run is to stop after its running steps; empty while it is not."""
@@ -51,6 +53,9 @@ class Control(Protocol):
 
 class NoControl:
     """Nobody watches."""
+
+    def planned(self, plan: ResumePlan) -> None:
+        """Nothing to show."""
 
     def stop_requested(self) -> str:
         """Never."""
@@ -80,13 +85,16 @@ class Engine:
         self._executor = executor
         self._control = control
         self._fail_fast = fail_fast
-        self._failed = False
         self._stop = ""
         self._running = 0
         self._losses: Counter[int] = Counter()
         self._scheduler = Scheduler(recorder.state)
         self._inputs = InputResolver(recorder, job.declared)
-        self._tags = {**job.tags, **(recorder.state.started.tags if recorder.state.started else {})}
+        tags = {**job.tags, **(self._state.started.tags if self._state.started else {})}
+        self._told = {
+            node.name: (op_config(self._state.config, node.name), {**tags, **node.tags})
+            for node in self._state.graph.nodes
+        }
 
     def run(self) -> None:
         """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
@@ -119,38 +127,39 @@ class Engine:
 
     def _must_stop(self) -> bool:
         if not self._stop:
-            self._stop = self._control.stop_requested() or self._recorder.cancel_requested()
-        return bool(self._stop) or (self._fail_fast and self._failed)
+            self._stop = self._control.stop_requested()
+        if not self._stop and self._recorder.cancel_requested():
+            self._stop = "cancelled by `runstore cancel`"
+        return bool(self._stop) or (self._fail_fast and bool(self._state.failures))
 
     def _start(self, decision: Decision) -> None:
         node, step = decision.node, decision.step
-        collects: dict[str, list[int]] = {}
-        for resolved in self._inputs.collects(node, step):
-            self._append(resolved)
-            collects.setdefault(resolved.input, []).append(self._state.seq)
-        arguments, seqs = self._inputs.arguments(node, step)
-        op = self._job.ops[node.name]
-        context = self._context(node.name, node.tags, step)
-        self._append(
-            StepStarted(str(step), _with_collects(seqs, collects), op.code, "", context.attempt)
-        )
+        arguments, seqs = self._inputs.resolve(node, step, self._record)
+        op, step_key = self._job.ops[node.name], str(step)
+        context = self._context(node, step)
+        self._append(StepStarted(step_key, seqs, op.code, "", context.attempt))
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
-        self._executor.submit(Ticket(op, context, arguments, str(step)))
+        self._executor.submit(Ticket(op, context, arguments, step_key))
 
-    def _context(self, node: str, tags: dict[str, str], step: StepId) -> OpContext:
+    def _record(self, event: AnyEvent) -> int:
+        self._append(event)
+        return self._state.seq
+
+    def _context(self, node: Node, step: StepId) -> OpContext:
         place = self._state.find(step)
         assert place is not None
+        config, tags = self._told[node.name]
         return OpContext(
-            run_id=self._state.run_id,
-            job_name=self._job.name,
-            node=node,
-            key_path=step.key_path,
-            attempt=place[0].attempts[place[1]] + 1,
-            epoch=self._state.epoch,
-            op_config=op_config(self._state.config, node),
-            tags={**self._tags, **tags} if tags else self._tags,
+            self._state.run_id,
+            self._job.name,
+            node.name,
+            step.key_path,
+            place[0].attempts[place[1]] + 1,
+            self._state.epoch,
+            config,
+            tags,
         )
 
     # Taking in
@@ -158,14 +167,12 @@ class Engine:
     def _take(self, told: Told) -> None:
         if told.is_last:
             self._running -= 1
-        if isinstance(told.event, InputLost):
-            self._input_lost(told.step_key, told.event)
-            return
-        if self._state.lost:
-            self._check_reproduced(told.event)
-        self._append(told.event)
-        if isinstance(told.event, StepFailed):
-            self._failed = True
+        if told.lost is not None:
+            self._input_lost(told.step_key, told.lost)
+        for event in told.events:
+            if self._state.lost:
+                self._check_reproduced(event)
+            self._append(event)
         if not told.is_last and self._recorder.is_due():
             self._recorder.commit()
 
@@ -274,15 +281,6 @@ def _label(event: OutputStored | DynamicOutputStored) -> str:
     if isinstance(event, DynamicOutputStored):
         return str(StepId(event.output, (event.mapping_key,)))
     return event.output
-
-
-def _with_collects(seqs: dict[str, Any], collects: dict[str, list[int]]) -> dict[str, Any]:
-    """Fill in, for collected inputs, the seqs of their `CollectResolved`."""
-    for name, resolved in collects.items():
-        queue = list(resolved)
-        known = seqs.get(name)
-        seqs[name] = [seq or queue.pop(0) for seq in known] if isinstance(known, list) else queue[0]
-    return seqs
 
 
 def _step(step_key: str) -> StepId:

@@ -10,14 +10,17 @@ from typing import Any
 import msgspec
 
 from execution.errors import ExpansionIncomplete
+from execution.planning.scheduler import SKIP, collect_readiness
 from runstore.errors import OutputLost
 from runstore.log.events import CollectResolved
-from runstore.log.graph import Constant, FanIn, FromCollect, FromOutput, Input, Node
+from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Node, Wire
 from runstore.log.recorder import Recorder
 from runstore.log.state import SKIPPED, SUCCEEDED, RunState, StepId, project
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import deserialize
+
+SETTLED = (SUCCEEDED, SKIPPED)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -56,147 +59,168 @@ class InputLost(Exception):
         self.error = error
 
 
+Item = Wire | Given
+
+
 # In the executor process: which outputs
 
 
 class InputResolver:
-    """Turns the sources of a step into stored outputs."""
+    """Turns what a step reads into stored outputs."""
 
     def __init__(self, recorder: Recorder, declared: Callable[[str, str], Any]) -> None:
         self._recorder = recorder
-        self._declared = declared
+        self._state = recorder.state
+        self._graph = recorder.state.graph
+        self._declared = {
+            (wire.producer.name, wire.source.output): declared(
+                wire.producer.name, wire.source.output
+            )
+            for wires in self._graph.wires.values()
+            for wire in wires
+        }
+        self._items = {node.name: _items(node, self._graph) for node in self._graph.nodes}
 
-    @property
-    def _state(self) -> RunState:
-        return self._recorder.state
+    def resolve(
+        self, node: Node, step: StepId, record: Callable[[CollectResolved], int]
+    ) -> tuple[dict[str, Argument | list[Argument]], dict[str, int | list[int]]]:
+        """(argument -> what to load, argument -> seqs for `StepStarted`) of a step.
 
-    def collects(self, node: Node, step: StepId) -> Iterator[CollectResolved]:
-        """The proof for each collect of a step that it runs over the whole sealed set (rule R3)."""
-        for argument in node.inputs:
-            for place, source in enumerate(argument.singles):
-                if isinstance(source, FromCollect):
-                    yield self._prove(node, step, argument, place, source)
+        `record` appends the proof of each collect and returns its seq. Raises ExpansionIncomplete where a collect
+        would run on less than the sealed keys (rule R3).
+        """
+        arguments: dict[str, Argument | list[Argument]] = {}
+        seqs: dict[str, int | list[int]] = {}
+        for name, is_list, items in self._items[node.name]:
+            found = [
+                self._find(node, step, name, place, item, record)
+                for place, item in enumerate(items)
+            ]
+            present = [(argument, seq) for argument, seq in found if argument is not None]
+            if is_list:
+                arguments[name] = [argument for argument, _ in present]
+                seqs[name] = [seq for _, seq in present if seq]
+            else:
+                arguments[name], seq = present[0]
+                if seq:
+                    seqs[name] = seq
+        return arguments, seqs
 
-    def _prove(
-        self, node: Node, step: StepId, argument: Input, place: int, source: FromCollect
-    ) -> CollectResolved:
-        keys, seqs = self._members(node, step, source)
+    def _find(
+        self,
+        node: Node,
+        step: StepId,
+        name: str,
+        place: int,
+        item: Item,
+        record: Callable[[CollectResolved], int],
+    ) -> tuple[Argument | None, int]:
+        if isinstance(item, Given):
+            return item, 0
+        if isinstance(item.source, FromCollect):
+            if collect_readiness(self._state, node, step.key_path, item) == SKIP:
+                return None, 0
+            return self._collect(node, step, name, place, item, record)
+        seq = source_seq(self._state, node, step, item)
+        if not seq:
+            return None, 0  # skipped: left out of a fan-in list
+        reference = self._recorder.reference(seq)
+        return Stored(seq, reference, self._declared[item.producer.name, item.source.output]), seq
+
+    def _collect(
+        self,
+        node: Node,
+        step: StepId,
+        name: str,
+        place: int,
+        wire: Wire,
+        record: Callable[[CollectResolved], int],
+    ) -> tuple[Argument | None, int]:
+        assert isinstance(wire.source, FromCollect)
+        keys, seqs = members(self._state, node, step, wire)
+        present = [(key, seq) for key, seq in zip(keys, seqs, strict=True) if seq]
+        kept = [seq for _, seq in present]
+        proof = CollectResolved(
+            step=str(step),
+            input=name,
+            source=f"{wire.source.node}.{wire.source.output}",
+            level=str(wire.source.level),
+            sealed=len(seqs),
+            succeeded=len(kept),
+            skipped=len(seqs) - len(kept),
+            digest=self._digest(keys, seqs, kept),
+            place=place,
+        )
+        collected = Collected(
+            [key for key, _ in present],
+            kept,
+            lambda: self._recorder.references(kept),
+            self._declared[wire.producer.name, wire.source.output],
+            wire.source.form,
+        )
+        return collected, record(proof)
+
+    def _digest(self, keys: Sequence[str], seqs: Sequence[int], kept: Sequence[int]) -> str:
+        """Over each key and the sha256 of its value (`-` where skipped), each followed by NUL."""
         digest = hashlib.sha256()
-        present = [seq for seq in seqs if seq]
-        references = self._recorder.references(present)
+        references = self._recorder.references(kept)
         for key, seq in zip(keys, seqs, strict=True):
             content = next(references).sha256 if seq else "-"
             digest.update(f"{key}\0{content}\0".encode())
-        return CollectResolved(
-            step=str(step),
-            input=argument.name,
-            source=f"{source.node}.{source.output}",
-            level=str(source.level),
-            sealed=len(seqs),
-            succeeded=len(present),
-            skipped=len(seqs) - len(present),
-            digest=digest.hexdigest(),
-            place=place,
+        return digest.hexdigest()
+
+
+def _items(node: Node, graph: Graph) -> list[tuple[str, bool, list[Item]]]:
+    """For each argument of a node: its name, whether it is a fan-in list, and what it is made of."""
+    wires = iter(graph.wires[node.name])
+    return [
+        (
+            argument.name,
+            isinstance(argument.source, FanIn),
+            [
+                Given(one.value) if isinstance(one, Constant) else next(wires)
+                for one in argument.singles
+            ],
         )
-
-    def _members(
-        self, node: Node, step: StepId, source: FromCollect
-    ) -> tuple[list[str], list[int]]:
-        """The sealed keys in order, and for each the seq that stored its value, 0 where it was skipped."""
-        state, graph = self._state, self._state.graph
-        producer = graph.by_name[source.level.node]
-        expansion = state.expansion(
-            source.level, project(step.key_path, node.scope, producer.scope)
-        )
-        if expansion is None:
-            raise ExpansionIncomplete(
-                f"{step} collects over {source.level}, which is not sealed; the run stops"
-            )
-        member = graph.by_name[source.node]
-        output = member.output(source.output)
-        if output is not None and output.dynamic:
-            return list(expansion.ordered_keys()), [
-                expansion.seqs[slot] for slot in expansion.order
-            ]
-        prefix = project(step.key_path, node.scope, member.scope[:-1])
-        columns = state.steps(member, prefix)
-        open_slots = [
-            slot for slot in expansion.order if columns.status[slot] not in (SUCCEEDED, SKIPPED)
-        ]
-        if open_slots:
-            keys = list(expansion.keys)
-            missing = ", ".join(
-                str(StepId(member.name, (*prefix, keys[slot]))) for slot in open_slots[:5]
-            )
-            raise ExpansionIncomplete(
-                f"{step} collects {len(expansion):,} keys of {source.level}, of which {len(open_slots):,} have no "
-                f"result ({missing}); the run stops"
-            )
-        column, status = columns.outputs[source.output], columns.status
-        return list(expansion.ordered_keys()), [
-            column[s] if status[s] == SUCCEEDED else 0 for s in expansion.order
-        ]
-
-    def arguments(
-        self, node: Node, step: StepId
-    ) -> tuple[dict[str, Argument | list[Argument]], dict[str, Any]]:
-        """(argument -> what to load, argument -> seqs of non-collected inputs) of a step."""
-        arguments: dict[str, Argument | list[Argument]] = {}
-        seqs: dict[str, Any] = {}
-        for argument in node.inputs:
-            found = [self._argument(node, step, source) for source in argument.singles]
-            present = [one for one in found if one is not None]
-            if isinstance(argument.source, FanIn):
-                arguments[argument.name] = present
-                seqs[argument.name] = [
-                    one.seq if isinstance(one, Stored) else 0
-                    for one in present
-                    if not isinstance(one, Given)
-                ]
-            else:
-                arguments[argument.name] = present[0]
-                if isinstance(present[0], Stored):
-                    seqs[argument.name] = present[0].seq
-        return arguments, seqs
-
-    def _argument(
-        self, node: Node, step: StepId, source: FromOutput | FromCollect | Constant
-    ) -> Argument | None:
-        if isinstance(source, Constant):
-            return Given(source.value)
-        declared = self._declared(source.node, source.output)
-        if isinstance(source, FromCollect):
-            keys, seqs = self._members(node, step, source)
-            kept = [(key, seq) for key, seq in zip(keys, seqs, strict=True) if seq]
-            wanted = [seq for _, seq in kept]
-            return Collected(
-                [key for key, _ in kept],
-                wanted,
-                lambda: self._recorder.references(wanted),
-                declared,
-                source.form,
-            )
-        seq = source_seq(self._state, node, step, source)
-        if not seq:
-            return None
-        return Stored(seq, next(self._recorder.references([seq])), declared)
+        for argument in node.inputs
+    ]
 
 
-def source_seq(state: RunState, node: Node, step: StepId, source: FromOutput) -> int:
+def source_seq(state: RunState, node: Node, step: StepId, wire: Wire) -> int:
     """The seq of the event that stored what a step reads from a plain source; 0 where that was skipped."""
-    producer = state.graph.by_name[source.node]
-    output = producer.output(source.output)
-    path = (
-        step.key_path
-        if node.scope == producer.scope
-        else project(step.key_path, node.scope, producer.scope)
-    )
-    if output is None or not output.dynamic:
-        return state.output_seq(StepId(source.node, path), source.output)
-    level = next(
-        level for level in node.scope if level.node == source.node and level.output == source.output
-    )
-    return state.piece_seq(level, path, step.key_path[node.scope.index(level)])
+    producer = wire.producer
+    path = step.key_path if wire.aligned else project(step.key_path, node.scope, producer.scope)
+    if wire.piece is None:
+        return state.output_seq(StepId(producer.name, path), wire.source.output)
+    return state.piece_seq(wire.piece, path, step.key_path[node.scope.index(wire.piece)])
+
+
+def members(state: RunState, node: Node, step: StepId, wire: Wire) -> tuple[list[str], list[int]]:
+    """Of a collect the sealed keys in order, and for each the seq that stored its value, 0 where it was skipped."""
+    source = wire.source
+    assert isinstance(source, FromCollect)
+    maker = state.graph.by_name[source.level.node]
+    expansion = state.expansion(source.level, project(step.key_path, node.scope, maker.scope))
+    if expansion is None:
+        raise ExpansionIncomplete(
+            f"{step} collects over {source.level}, which is not sealed; the run stops"
+        )
+    keys = list(expansion.ordered_keys())
+    if wire.pieces:
+        return keys, [expansion.seqs[slot] for slot in expansion.order]
+    prefix = project(step.key_path, node.scope, wire.producer.scope[:-1])
+    columns = state.steps(wire.producer, prefix)
+    status, column = columns.status, columns.outputs[source.output]
+    missing = [
+        key for key, slot in zip(keys, expansion.order, strict=True) if status[slot] not in SETTLED
+    ]
+    if missing:
+        named = ", ".join(str(StepId(wire.producer.name, (*prefix, key))) for key in missing[:5])
+        raise ExpansionIncomplete(
+            f"{step} collects {len(keys):,} keys of {source.level}, of which {len(missing):,} have no result "
+            f"({named}); the run stops"
+        )
+    return keys, [column[slot] if status[slot] == SUCCEEDED else 0 for slot in expansion.order]
 
 
 # In the worker: their values

@@ -111,8 +111,10 @@ def resume(
     if isinstance(recorder.state.ended, RunSucceeded):
         return RunResult(opened, recorder.state, job or _known_job(recorder.state))
     job = job or job_of(recorder.state)
-    plan_into(recorder, opened, job, run_config, outputs, on_code_change)
+    plan = plan_into(recorder, opened, job, run_config, outputs, on_code_change)
     recorder.open_epoch(take_over=take_over)
+    control = control or NoControl()
+    control.planned(plan)
     return _drive(opened, recorder, job, executor, fail_fast, control)
 
 

@@ -9,7 +9,7 @@ import types
 import unicodedata
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -52,46 +52,49 @@ class Ticket(msgspec.Struct, frozen=True):
 
 
 class Told(NamedTuple):
-    """What a worker tells the engine: an event, or that inputs were lost; with the exception, where it can travel."""
+    """What a worker tells the engine: events in order, of which those of a generator come as they become true."""
 
     step_key: str
-    event: AnyEvent | InputLost
+    events: Sequence[AnyEvent]
+    is_last: bool = True
+    lost: InputLost | None = None
+    """Set, without events, where an input's bytes are gone."""
     exception: BaseException | None = None
-
-    @property
-    def is_last(self) -> bool:
-        """True when this ends the attempt."""
-        return isinstance(self.event, StepSucceeded | StepFailed | InputLost)
+    """What the op raised, where it can travel."""
 
 
 def run_step(
     ticket: Ticket, outputs: OutputStore, pool: ThreadPoolExecutor | None = None
 ) -> Iterator[Told]:
     """Run an attempt. Raises StorageFailed where outputs cannot be written: that stops the run, not the step."""
+    key, number = ticket.step_key, ticket.context.attempt
     attempt = _Attempt(ticket, outputs, pool)
     begun = perf_counter()
+    done: list[AnyEvent] = []
     try:
-        arguments = load(ticket.arguments, outputs)
-        for event in attempt.events(arguments):
-            yield Told(ticket.step_key, event)
+        for event in attempt.events(load(ticket.arguments, outputs)):
+            if attempt.streams:
+                yield Told(key, (event,), is_last=False)
+            else:
+                done.append(event)
     except InputLost as lost:
-        yield Told(ticket.step_key, lost)
-        return
+        yield Told(key, (), lost=lost)
     except StorageFailed:
         raise
     except (Exception, SystemExit) as error:
-        failed = StepFailed(
-            ticket.step_key, describe_error(error), _since(begun), ticket.context.attempt
-        )
-        yield Told(ticket.step_key, failed, error)
-        return
-    yield Told(
-        ticket.step_key, StepSucceeded(ticket.step_key, _since(begun), ticket.context.attempt)
-    )
+        done.append(StepFailed(key, describe_error(error), _since(begun), number))
+        yield Told(key, done, exception=error)
+    else:
+        done.append(StepSucceeded(key, _since(begun), number))
+        yield Told(key, done)
 
 
 def _since(begun: float) -> float:
     return round(perf_counter() - begun, 6)
+
+
+_Flight = tuple[str, str | None, Future[OutputReference]]
+"""Output, mapping key, and the store that is under way."""
 
 
 class _Attempt:
@@ -108,8 +111,9 @@ class _Attempt:
         self._keys: dict[str, dict[str, int]] = {
             name: {} for name, out in self._op.outs.items() if out.dynamic
         }
-        self._forms: dict[str, str] = {}
-        self._flying: deque[tuple[str, str | None, Future[OutputReference]]] = deque()
+        self._flying: deque[_Flight] = deque()
+        self.streams = False
+        """The op gives its outputs one by one; each is told as it is stored."""
 
     def events(self, arguments: dict[str, Any]) -> Iterator[AnyEvent]:
         """Call the op and store what it gives; ends once everything is durable."""
@@ -118,7 +122,14 @@ class _Attempt:
         else:
             result = self._op.function(**arguments)
         for given in self._each(result):
-            yield from self._store(given)
+            key = self._new_key(given)
+            serialized = self._serialized(given.output_name, given.value)
+            if self._pool is None:
+                yield self._event(
+                    given.output_name, key, self._put(given.output_name, key, serialized)
+                )
+            else:
+                yield from self._fly(self._pool, given.output_name, key, serialized)
         while self._flying:
             yield self._landed()
         self._check_complete()
@@ -131,48 +142,39 @@ class _Attempt:
                 attempt=self._ticket.context.attempt,
             )
 
-    def _each(self, result: Any) -> Iterator[Output[Any] | DynamicOutput[Any]]:
+    def _each(self, result: Any) -> Iterable[Any]:
         """What an op yields or returns, one given output after the other (rule D2)."""
         outs = self._op.outs
         if isinstance(result, types.GeneratorType):
-            yield from result
-        elif isinstance(result, Output | DynamicOutput):
-            yield result
-        elif (
-            isinstance(result, list | tuple)
-            and result
-            and all(isinstance(o, Output | DynamicOutput) for o in result)
-        ):
-            yield from result
-        elif len(outs) == 1 and not self._keys:
-            yield Output(result, next(iter(outs)))
-        elif result is None or (isinstance(result, list | tuple) and not result):
-            return
-        elif isinstance(result, tuple) and len(result) == len(outs):
-            for name, value in zip(outs, result, strict=True):
-                if isinstance(value, list) and outs[name].dynamic:
-                    yield from value
-                else:
-                    yield value if isinstance(value, Output) else Output(value, name)
-        else:
-            raise StepError(
-                f"step {self._ticket.step_key!r} returned a {type(result).__name__}; yield Output and DynamicOutput "
-                f"for its outputs {', '.join(outs)}, or return a list of DynamicOutput"
-            )
+            self.streams = True
+            return result
+        if isinstance(result, Output | DynamicOutput):
+            return (result,)
+        if _are_given(result):
+            return result
+        if len(outs) == 1 and not self._keys:
+            return (Output(result, next(iter(outs))),)
+        if result is None or (isinstance(result, list | tuple) and not result):
+            return ()
+        if isinstance(result, tuple) and len(result) == len(outs):
+            return self._by_position(result)
+        raise StepError(
+            f"step {self._ticket.step_key!r} returned a {type(result).__name__}; yield Output and "
+            f"DynamicOutput for its outputs {', '.join(outs)}, or return a list of DynamicOutput"
+        )
 
-    def _store(self, given: object) -> Iterator[AnyEvent]:
-        if not isinstance(given, Output | DynamicOutput):
-            raise StepError(
-                f"step {self._ticket.step_key!r} yielded a {type(given).__name__}; yield Output(value) or "
-                "DynamicOutput(value, mapping_key)"
-            )
-        key = self._new_key(given)
-        serialized = self._serialized(given.output_name, given.value)
-        if self._pool is None:
-            yield self._event(given.output_name, key, self._put(given.output_name, key, serialized))
-            return
-        future = self._pool.submit(self._put, given.output_name, key, serialized)
-        self._flying.append((given.output_name, key, future))
+    def _by_position(self, result: tuple[Any, ...]) -> Iterator[Any]:
+        for (name, out), value in zip(self._op.outs.items(), result, strict=True):
+            if isinstance(value, list) and out.dynamic:
+                yield from value
+            else:
+                yield value if isinstance(value, Output) else Output(value, name)
+
+    def _fly(
+        self, pool: ThreadPoolExecutor, output: str, key: str | None, serialized: Serialized
+    ) -> Iterator[AnyEvent]:
+        """Start a store; tell of those that have landed, in the order in which they were yielded."""
+        self._flying.append((output, key, pool.submit(self._put, output, key, serialized)))
         while len(self._flying) >= WINDOW or (self._flying and self._flying[0][2].done()):
             yield self._landed()
 
@@ -196,9 +198,7 @@ class _Attempt:
     def _serialized(self, output: str, value: Any) -> Serialized:
         out = self._op.outs[output]
         try:
-            return serialize(
-                value, self._op.declared[output], out.serializer or self._forms.get(output)
-            )
+            return serialize(value, self._op.declared[output], out.serializer)
         except NotStorable as error:
             raise NotStorable(
                 f"step {self._ticket.step_key!r}, output {output!r}: {error}"
@@ -206,8 +206,13 @@ class _Attempt:
 
     # What may be given
 
-    def _new_key(self, given: Output[Any] | DynamicOutput[Any]) -> str | None:
+    def _new_key(self, given: Any) -> str | None:
         """Check that this output may be given now; its mapping key, if it is dynamic."""
+        if not isinstance(given, Output | DynamicOutput):
+            raise StepError(
+                f"step {self._ticket.step_key!r} yielded a {type(given).__name__}; yield Output(value) or "
+                "DynamicOutput(value, mapping_key)"
+            )
         step, name = self._ticket.step_key, given.output_name
         out = self._op.outs.get(name)
         if out is None:
@@ -266,6 +271,14 @@ class _Attempt:
                 f"step {self._ticket.step_key!r} ended without output {', '.join(missing)}; yield it, "
                 "or declare it is_required=False"
             )
+
+
+def _are_given(result: Any) -> bool:
+    return (
+        isinstance(result, list | tuple)
+        and bool(result)
+        and all(isinstance(one, Output | DynamicOutput) for one in result)
+    )
 
 
 def describe_error(error: BaseException) -> ErrorInfo:

@@ -6,7 +6,6 @@ but on (run, seq) and epoch in the log.
 
 import os
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
@@ -15,10 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from runstore.log.database import Database
+from runstore.log.database import Connection, Database
 
 BEAT_S = 10.0
 TIME_TO_LIVE_S = 30.0
+
+_dropped: set[tuple[Path | None, int, int]] = set()
+"""(log, run, epoch) of claims that this process gave back and could not delete."""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -58,9 +60,16 @@ class Claims:
         """The claim on a run, of a living or a dead executor."""
         columns = "run, epoch, host, boot, pid, pid_started, heartbeat, cancel_requested"
         row = self._database.query(f"SELECT {columns} FROM claims WHERE run = ?", (run,)).fetchone()
-        return Claim(*row) if row else None
+        claim = Claim(*row) if row else None
+        if (
+            claim
+            and claim.pid == os.getpid()
+            and (self._database.path, run, claim.epoch) in _dropped
+        ):
+            return None
+        return claim
 
-    def take(self, connection: sqlite3.Connection, run: int, epoch: int) -> None:
+    def take(self, connection: Connection, run: int, epoch: int) -> None:
         """Claim a run for this process, in place of whoever had it."""
         me = (
             run,
@@ -77,17 +86,21 @@ class Claims:
             me,
         )
 
-    def beat(self, connection: sqlite3.Connection, run: int, epoch: int) -> None:
+    def beat(self, connection: Connection, run: int, epoch: int) -> None:
         """Give a sign of life."""
         connection.execute(
             "UPDATE claims SET heartbeat = ? WHERE run = ? AND epoch = ?", (time.time(), run, epoch)
         )
 
-    def release(self, connection: sqlite3.Connection, run: int, epoch: int) -> None:
+    def release(self, connection: Connection, run: int, epoch: int) -> None:
         """Give a run back, unless a newer epoch has it."""
         connection.execute("DELETE FROM claims WHERE run = ? AND epoch = ?", (run, epoch))
 
-    def request_cancel(self, connection: sqlite3.Connection, run: int) -> None:
+    def drop(self, run: int, epoch: int) -> None:
+        """Give a run back on a disk that refuses to be told: this process at least does not hold it for alive."""
+        _dropped.add((self._database.path, run, epoch))
+
+    def request_cancel(self, connection: Connection, run: int) -> None:
         """Ask the executor of a run to stop after its running steps."""
         connection.execute("UPDATE claims SET cancel_requested = 1 WHERE run = ?", (run,))
 

@@ -18,11 +18,16 @@ from typing import Any
 from runstore import failpoints
 from runstore.errors import LogDamaged, StorageFailed, StoreBusy, StoreNotFound
 from runstore.log import schema
-from runstore.log.medium import make_private_file, refuse_network_disk
+from runstore.log.medium import lock_holder, make_private_file, refuse_network_disk
+
+Connection = sqlite3.Connection
 
 LOG_NAME = "runs.db"
 LOCK_NAME = "runs.lock"
 LOCK_LIMIT_S = 30.0
+
+_of_parents: list[sqlite3.Connection] = []
+"""Connections that came through a fork: to forget one would close it, and with it touch the parent's log."""
 
 
 class CommitUncertain(StorageFailed):
@@ -30,12 +35,11 @@ class CommitUncertain(StorageFailed):
 
 
 class WriteLock:
-    """An exclusive flock; the file holds the pid of whoever took it last."""
+    """An exclusive flock on a file that holds nothing."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        self._pid = b"%-10d\n" % os.getpid()
 
     def acquire(self) -> None:
         """Wait for the lock, at most LOCK_LIMIT_S; raises StoreBusy naming the holder."""
@@ -43,7 +47,6 @@ class WriteLock:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._wait()
-        os.pwrite(self._fd, self._pid, 0)
 
     def _wait(self) -> None:
         deadline, pause_s = time.monotonic() + LOCK_LIMIT_S, 0.001
@@ -53,10 +56,9 @@ class WriteLock:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-        holder = os.pread(self._fd, 16, 0).decode().strip() or "unknown"
         raise StoreBusy(
-            f"{self._path} has been locked for {LOCK_LIMIT_S:.0f} s by process {holder}, which may be stopped; "
-            "continue or end that process, then try again"
+            f"{self._path} has been locked for {LOCK_LIMIT_S:.0f} s by {lock_holder(self._fd)}, which may be "
+            "stopped; continue or end that process, then try again"
         )
 
     def release(self) -> None:
@@ -103,7 +105,7 @@ class Database:
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
         """Run a reading statement."""
-        self._check_process()
+        self.check_process()
         try:
             return self._connection.execute(sql, parameters)
         except sqlite3.Error as error:
@@ -117,9 +119,11 @@ class Database:
         return Transaction(self, full)
 
     def _begin(self, full: bool) -> sqlite3.Connection:
-        self._check_process()
+        self.check_process()
         try:
             self._lock.acquire()
+        except StorageFailed:
+            raise
         except OSError as error:
             raise _storage_failed(self.path, error) from error
         try:
@@ -133,99 +137,16 @@ class Database:
         return self._connection
 
     def _commit(self) -> None:
-        failpoints.reached("commit.before", self.path)
+        try:
+            failpoints.reached("commit.before", self.path)
+        except BaseException:
+            self._roll_back()
+            raise
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             self._reopen()
             raise CommitUncertain(str(self._translated(error))) from error
-        failpoints.reached("commit.after", self.path)
-
-    def _roll_back(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
-
-    def close(self) -> None:
-        """Give the file back; releases the lock if it is held."""
-        os.close(self._fd)
-
-
-class _NoLock:
-    """For a database in memory, which no other process can reach."""
-
-    def acquire(self) -> None: ...
-    def release(self) -> None: ...
-    def close(self) -> None: ...
-
-
-class Database:
-    """A connection to one store's log."""
-
-    def __init__(self, path: Path | None, *, writable: bool) -> None:
-        self.path = path
-        self.writable = writable
-        self._pid = os.getpid()
-        self._lock: WriteLock | _NoLock = _NoLock()
-        if path is not None and writable:
-            self._lock = _prepare(path)
-        self._full: bool | None = None
-        self._connection = self._connect()
-        try:
-            self._open_schema()
-        except BaseException:
-            self.close()
-            raise
-
-    @classmethod
-    def in_memory(cls) -> "Database":
-        """A log that lives as long as this object."""
-        return cls(None, writable=True)
-
-    # Reading and writing
-
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
-        """Run a reading statement."""
-        self._check_process()
-        try:
-            return self._connection.execute(sql, parameters)
-        except sqlite3.Error as error:
-            raise self._translated(error) from error
-
-    @contextlib.contextmanager
-    def transaction(self, *, full: bool) -> Iterator[sqlite3.Connection]:
-        """One write transaction; `full`: durable against power loss when this returns, and all before it.
-
-        Raises StorageFailed where the disk refuses, CommitUncertain where COMMIT itself failed.
-        """
-        self._check_process()
-        try:
-            self._lock.acquire()
-        except OSError as error:
-            raise _storage_failed(self.path, error) from error
-        try:
-            yield from self._within(full)
-        finally:
-            self._lock.release()
-
-    def _within(self, full: bool) -> Iterator[sqlite3.Connection]:
-        connection = self._connection
-        try:
-            if full is not self._full:
-                connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
-                self._full = full
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            failpoints.reached("commit.before", self.path)
-        except BaseException as error:
-            self._roll_back()
-            raise self._translated(error) if isinstance(error, sqlite3.Error) else error
-        try:
-            connection.execute("COMMIT")
-        except sqlite3.Error as error:
-            self._reopen()
-            raise CommitUncertain(str(self._translated(error))) from error
-        failpoints.reached("commit.after", self.path)
 
     def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):
@@ -235,7 +156,10 @@ class Database:
     def close(self) -> None:
         """Close the connection; the last writer's close also folds the write-ahead log into the file."""
         connection, self._connection = getattr(self, "_connection", None), None  # type: ignore[assignment]
-        if connection is None or self._pid != os.getpid():
+        if connection is None:
+            return
+        if self._pid != os.getpid():
+            _of_parents.append(connection)
             return
         self._lock.acquire()
         try:
@@ -264,10 +188,25 @@ class Database:
         try:
             if self.writable:
                 with self._locked():
-                    schema.prepare(self._connection, in_memory=self.path is None)
+                    self._make_tables()
             schema.check(self._connection, str(self.path or ":memory:"))
         except sqlite3.Error as error:
             raise self._translated(error) from error
+
+    def _make_tables(self) -> None:
+        if schema.is_outdated(self._connection):
+            # Imported late, at its one door: sqlite-utils takes as long to import as all else together.
+            from runstore.log.migrations import migrate
+
+            if self.path is not None:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+            migrate(self._connection)
+            self._connection.execute(
+                "ANALYZE sqlite_schema"
+            )  # makes this connection read the statistics
+        self._connection.execute("PRAGMA recursive_triggers = ON")
+        self._connection.execute("PRAGMA wal_autocheckpoint = 8000")
+        self._connection.execute("PRAGMA cache_size = -16000")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -283,7 +222,8 @@ class Database:
         self._full = None
         self._connection = self._connect()
 
-    def _check_process(self) -> None:
+    def check_process(self) -> None:
+        """Raise StorageFailed in a fork of the process that opened this, and after `close`."""
         if self._pid != os.getpid():
             raise StorageFailed(
                 f"the connection to {self.path} belongs to process {self._pid} and cannot be used in its fork "
@@ -324,6 +264,7 @@ class Transaction:
         try:
             if error is None:
                 self._database._commit()
+                failpoints.reached("commit.after", self._database.path)
                 return
             self._database._roll_back()
             if isinstance(error, sqlite3.Error):
@@ -349,7 +290,7 @@ def _read_only_uri(path: Path) -> str:
     # A write-ahead log needs a writable folder for its index; on a read-only disk a cleanly closed file is immutable.
     return (
         uri
-        if waiting or os.access(path.parent, os.W_OK) and not _read_only(path)
+        if waiting or (os.access(path.parent, os.W_OK) and not _read_only(path))
         else uri + "&immutable=1"
     )
 

@@ -6,7 +6,7 @@ a node reads an input at its own key path, cut down to the scope of that input's
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -101,6 +101,20 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         return next((output for output in self.outputs if output.name == name), None)
 
 
+class Wire(NamedTuple):
+    """A source of a node, with what follows from the graph about how it is read."""
+
+    argument: str
+    source: FromOutput | FromCollect
+    producer: Node
+    aligned: bool
+    """The producer has the reader's scope: it is read at the reader's own key path."""
+    piece: Level | None
+    """Of a FromOutput that reads one piece of a dynamic output: the level that it is."""
+    pieces: bool
+    """Of a FromCollect: it collects the pieces themselves, not what was made of them."""
+
+
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """A job's nodes; every source names a node of this graph that stands before its reader."""
 
@@ -118,6 +132,32 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         return {
             node.name: tuple(out.name for out in node.outputs if out.dynamic) for node in self.nodes
         }
+
+    @cached_property
+    def wires(self) -> dict[str, tuple[Wire, ...]]:
+        """For each node its sources, without constants, in the order of its arguments."""
+        return {
+            node.name: tuple(
+                self._wire(node, argument.name, source)
+                for argument in node.inputs
+                for source in argument.singles
+                if not isinstance(source, Constant)
+            )
+            for node in self.nodes
+        }
+
+    def _wire(self, node: Node, argument: str, source: FromOutput | FromCollect) -> Wire:
+        producer = self.by_name[source.node]
+        dynamic = source.output in self.dynamic_outputs[source.node]
+        collects = isinstance(source, FromCollect)
+        return Wire(
+            argument,
+            source,
+            producer,
+            not collects and producer.scope == node.scope,
+            Level(source.node, source.output) if dynamic and not collects else None,
+            dynamic and collects,
+        )
 
     @cached_property
     def depth(self) -> dict[str, int]:

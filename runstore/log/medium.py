@@ -3,6 +3,7 @@
 WAL needs shared memory and working locks, which network file systems do not give.
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -27,9 +28,14 @@ _MOUNTS = Path("/proc/self/mountinfo")
 
 def make_private_directory(directory: Path) -> None:
     """Create a directory that only its owner may enter (0700), with its parents; an existing one is left as it is."""
-    if not directory.is_dir():
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        directory.mkdir(mode=0o700, exist_ok=True)
+    try:
+        if not directory.is_dir():
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise StorageFailed(
+            f"{directory}: {error.strerror}; nothing was begun. Make it writable, or name another place with --store"
+        ) from error
 
 
 def make_private_file(path: Path) -> None:
@@ -60,3 +66,14 @@ def file_system(directory: Path) -> str:
         if inside and len(point) >= len(found):
             found, kind = point, right.split()[0]
     return kind
+
+
+def lock_holder(fd: int) -> str:
+    """Who holds the flock on an open file, for a message; the kernel of Linux tells."""
+    inode = os.fstat(fd).st_ino
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                return f"process {fields[4]}"
+    return "another process"

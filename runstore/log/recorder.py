@@ -7,7 +7,6 @@ next commit. A commit after which work begins on the strength of it comes first,
 import datetime as dt
 import os
 import socket
-import sqlite3
 import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -15,10 +14,10 @@ from itertools import islice
 import msgspec
 
 from runstore import failpoints
-from runstore.errors import RunAlive, StorageFailed
+from runstore.errors import LogDamaged, RunAlive, StorageFailed
 from runstore.log.claims import BEAT_S, Claims
 from runstore.log.codec import LogDigest, decode, encode
-from runstore.log.database import CommitUncertain, Database
+from runstore.log.database import CommitUncertain, Connection, Database
 from runstore.log.event_log import EventLog
 from runstore.log.events import AnyEvent, DynamicOutputStored, OutputStored, RunResumed, RunStarted
 from runstore.log.replay import SEALED_KINDS, replay
@@ -29,6 +28,8 @@ GROUP_S = 0.010
 """A commit follows an appended event within this time, as soon as the executor is heard from again."""
 GROUP_EVENTS = 256
 LOOK_S = 0.1
+NEAR = 1024
+EPOCH_KINDS = frozenset({RunStarted, RunResumed})
 _BATCH = 500  # rows read back at a time; below SQLite's limit of parameters on old builds
 
 
@@ -49,8 +50,8 @@ class Recorder:
         self._run = run
         self._digest = digest
         self._pending: list[str] = []
-        self._pending_events: list[AnyEvent] = []
         self._pending_since = 0.0
+        self._near = _NearReferences()
         self._synced_at = self._beat_at = time.monotonic()
         self._unsynced = 0
         self._look_at = 0.0
@@ -84,7 +85,7 @@ class Recorder:
             refuse_living(self._claims, self._run, self.run_id, take_over=take_over)
             self._open_epoch(connection)
 
-    def _open_epoch(self, connection: sqlite3.Connection) -> None:
+    def _open_epoch(self, connection: Connection) -> None:
         self._log.append(connection, self._run, self._first_pending, self._pending)
         self._claims.take(connection, self._run, self.state.epoch)
         self._forget_pending()
@@ -94,30 +95,24 @@ class Recorder:
     def append(self, event: AnyEvent) -> StepId | None:
         """Stamp, apply and queue one event; returns the step that it settled, if it did."""
         failpoints.reached("event.before", event)
-        event = self._stamped(event)
-        seq = self.state.seq + 1
+        state = self.state
+        seq, now = state.seq + 1, dt.datetime.now(dt.UTC)
+        if state.time is not None and now < state.time:
+            now = state.time  # the clock was set back; time never decreases within a run
+        if type(event) in SEALED_KINDS:
+            event = msgspec.structs.replace(event, log_digest=self._digest.hexdigest())
+        epoch = state.epoch + (type(event) in EPOCH_KINDS)
+        event = msgspec.structs.replace(event, epoch=epoch, time=now)
         body = encode(event)
-        settled = self.state.apply(seq, event)
+        settled = state.apply(seq, event)
         self._digest.update(seq, body)
         if not self._pending:
             self._pending_since = time.monotonic()
         self._pending.append(body)
-        self._pending_events.append(event)
+        if isinstance(event, OutputStored | DynamicOutputStored):
+            self._near.keep(seq, event.reference)
         failpoints.reached("event.after", event)
         return settled
-
-    def _stamped(self, event: AnyEvent) -> AnyEvent:
-        now = dt.datetime.now(dt.UTC)
-        time_ = now if self.state.seq == 0 else max(now, self.state.time)
-        kind = type(event)
-        epoch = (
-            self.state.epoch + 1 if kind is RunStarted or kind is RunResumed else self.state.epoch
-        )
-        if kind in SEALED_KINDS:
-            return msgspec.structs.replace(
-                event, epoch=epoch, time=time_, log_digest=self._digest.hexdigest()
-            )
-        return msgspec.structs.replace(event, epoch=epoch, time=time_)
 
     def is_due(self) -> bool:
         """True when the pending events have waited long enough, or are many."""
@@ -164,26 +159,40 @@ class Recorder:
         return self.state.seq - len(self._pending) + 1
 
     def _forget_pending(self) -> None:
-        self._pending, self._pending_events = [], []
+        self._pending = []
 
     # Reading back
 
+    def reference(self, seq: int) -> OutputReference:
+        """The reference that one event holds; cheap for what was just stored, and for seqs asked for in order."""
+        return self._near.find(seq) or self._near.read_ahead(seq, self._stored(seq))
+
+    def _stored(self, seq: int) -> Iterator[tuple[int, OutputReference]]:
+        """(seq, reference) of the events on disk from `seq` on that store an output."""
+        for other, body in self._log.read(self._run, after=seq - 1):
+            event = decode(body, self.run_id, other)
+            if isinstance(event, OutputStored | DynamicOutputStored):
+                yield other, event.reference
+            elif other == seq:
+                raise LogDamaged(f"run {self.run_id!r}, seq {seq} stores no output")
+
     def references(self, seqs: Iterable[int]) -> Iterator[OutputReference]:
-        """The references that the events with these seqs hold, pending or on disk, in the order given."""
+        """The references that the events with these seqs hold, in the order given."""
         for batch in _batches(seqs):
-            first_pending = self._first_pending
-            bodies = self._log.read_some(self._run, [seq for seq in batch if seq < first_pending])
+            pending = self._first_pending
+            bodies = self._log.read_some(self._run, [seq for seq in batch if seq < pending])
             for seq in batch:
-                if seq in bodies:
-                    yield reference_of(decode(bodies[seq], self.run_id, seq))
-                else:
-                    yield reference_of(self._pending_events[seq - first_pending])
+                yield reference_of(
+                    decode(bodies.get(seq) or self._pending[seq - pending], self.run_id, seq)
+                )
 
     def event(self, seq: int) -> AnyEvent:
         """One event of this run, pending or on disk."""
-        if seq >= self._first_pending:
-            return self._pending_events[seq - self._first_pending]
-        return decode(self._log.read_one(self._run, seq), self.run_id, seq)
+        pending = self._first_pending
+        body = (
+            self._pending[seq - pending] if seq >= pending else self._log.read_one(self._run, seq)
+        )
+        return decode(body, self.run_id, seq)
 
     def cancel_requested(self) -> bool:
         """True when `runstore cancel` has asked this run to stop; looked up every 0.1 s at most."""
@@ -199,8 +208,44 @@ class Recorder:
     def close(self) -> None:
         """Give the run back; pending events that were not committed are dropped."""
         self._forget_pending()
-        with self._database.transaction(full=False) as connection:
-            self._claims.release(connection, self._run, self.state.epoch)
+        try:
+            with self._database.transaction(full=False) as connection:
+                self._claims.release(connection, self._run, self.state.epoch)
+        except StorageFailed:
+            self._claims.drop(self._run, self.state.epoch)
+            raise
+
+
+class _NearReferences:
+    """A few references in memory: those stored last, and those that stand next to the one last asked for.
+
+    A step mostly reads what was stored just before, and the clones of an expansion read its pieces in order.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[int, OutputReference] = {}
+        self._asked = -1
+
+    def keep(self, seq: int, reference: OutputReference) -> None:
+        """Remember one that was just stored."""
+        if len(self._kept) >= NEAR:
+            self._kept.clear()
+        self._kept[seq] = reference
+
+    def find(self, seq: int) -> OutputReference | None:
+        """One that is remembered."""
+        return self._kept.get(seq)
+
+    def read_ahead(
+        self, seq: int, stored: Iterator[tuple[int, OutputReference]]
+    ) -> OutputReference:
+        """Take the one of `seq` from a reading that begins there; its neighbours too if it follows the last asked for."""
+        in_order, self._asked = 0 < seq - self._asked <= NEAR, seq
+        found = next(stored)[1]
+        self.keep(seq, found)
+        for other, reference in islice(stored, NEAR // 4 if in_order else 0):
+            self.keep(other, reference)
+        return found
 
 
 def _batches(seqs: Iterable[int]) -> Iterator[list[int]]:

@@ -16,6 +16,7 @@ from runstore.log.state import (
     FAILED,
     OUTPUT_LOST,
     PENDING,
+    SKIPPED,
     STATUS_NAMES,
     SUCCEEDED,
     WHY_NAMES,
@@ -62,9 +63,9 @@ class Remaining:
         mapped = bool(node.scope)
         if not self.is_expanded(node):
             states = {"blocked": 1} if node.name in self._closed and not mapped else {}
-            return NodeProgress(
-                node.name, mapped, None, states, {}, len(self._state.orphans(node)) if mapped else 0
-            )
+            sealed = 0 if self._is_skipped(node) else None
+            orphans = len(self._state.orphans(node)) if mapped else 0
+            return NodeProgress(node.name, mapped, sealed, states, {}, orphans)
         states: Counter[str] = Counter()
         why: Counter[str] = Counter()
         for prefix in self._state.prefixes(node):
@@ -101,6 +102,11 @@ class Remaining:
     def _holds(self, producer: StepId) -> bool:
         status = self._state.status(producer)
         return status == SUCCEEDED or (status == PENDING and self._why(producer) == OUTPUT_LOST)
+
+    def _is_skipped(self, node: Node) -> bool:
+        """True where what a node is cloned for was skipped: it has no steps (rule X3)."""
+        levels = [StepId(level.node, ()) for level in node.scope]
+        return any(self._state.status(step) == SKIPPED for step in levels)
 
     def _why(self, step: StepId) -> int:
         place = self._state.find(step)

@@ -1,14 +1,11 @@
 """The tables of `runs.db`: FORMAT.md, section "Tables", in SQL.
 
 One truth, `events`, whose rows can only be appended; what is asked of them are VIRTUAL columns, so nothing stands twice and
-nothing can disagree. sqlite-utils keeps the migrations; it has no words for generated columns or triggers, so the
-tables are DDL, and `events` never goes through `transform`, `insert` or `upsert`.
+nothing can disagree. sqlite-utils keeps the migrations (`migrations.py`); it has no words for generated columns or
+triggers, so the tables are DDL, and `events` never goes through `transform`, `insert` or `upsert`.
 """
 
 import sqlite3
-
-from sqlite_utils import Database as SqliteUtils
-from sqlite_utils.migrations import Migrations
 
 from runstore.errors import FormatTooNew, LogDamaged, StoreNotFound
 
@@ -38,9 +35,9 @@ CREATE TABLE events (
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID"""
 
-# All events of one step, and of the bytes with one digest.
+# All events of one step. Every index costs a page per commit on the hot path, so there is no other: what else is asked
+# of a run is answered from its fold.
 STEP_INDEX = "CREATE INDEX ix_step ON events (run, step) WHERE step IS NOT NULL"
-SHA_INDEX = "CREATE INDEX ix_sha ON events (sha256) WHERE sha256 IS NOT NULL"
 
 # Appending means: the next seq of a known run, of an epoch that is not over. Plain triggers against UPDATE and DELETE
 # would let INSERT OR REPLACE rewrite history; this one does not. WHEN lets the usual row pass with one lookup.
@@ -102,15 +99,13 @@ JOIN events AS last ON last.run = runs.run AND last.seq = (SELECT max(seq) FROM 
 STATISTICS = [
     ("events", "events", "1000000 100000 1"),
     ("events", "ix_step", "1000000 100000 4"),
-    ("events", "ix_sha", "500000 2"),
 ]
 
-_OBJECTS = {
+OBJECTS = {
     "runs": RUNS,
     "events": EVENTS,
     "claims": CLAIMS,
     "ix_step": STEP_INDEX,
-    "ix_sha": SHA_INDEX,
     "events_append": APPEND_TRIGGER,
     "events_no_update": UPDATE_TRIGGER,
     "events_no_delete": DELETE_TRIGGER,
@@ -118,33 +113,11 @@ _OBJECTS = {
     "run_list": RUN_LIST,
 }
 
-migrations = Migrations("runstore")
 
-
-@migrations()
-def version_1(db: SqliteUtils) -> None:
-    """The tables of format 1."""
-    for ddl in _OBJECTS.values():
-        db.execute(ddl)
-    db.execute("ANALYZE sqlite_schema")
-    db.execute("DELETE FROM sqlite_stat1")
-    for row in STATISTICS:
-        db.execute("INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES (?, ?, ?)", row)
-    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def prepare(connection: sqlite3.Connection, *, in_memory: bool) -> None:
-    """Make the tables of a new store, or bring those of an older one up to date."""
+def is_outdated(connection: sqlite3.Connection) -> bool:
+    """True for a new file, and for the store of an older version; false for what `check` will refuse."""
     version = _pragma(connection, "user_version")
-    if version > SCHEMA_VERSION or (version == 0 and _has_tables_of_others(connection)):
-        return  # `check` refuses it
-    if not in_memory:
-        connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA recursive_triggers = ON")
-    if version < SCHEMA_VERSION:
-        migrations.apply(SqliteUtils(connection, execute_plugins=False))
-        connection.execute("ANALYZE sqlite_schema")  # makes this connection read the statistics
+    return version < SCHEMA_VERSION and not (version == 0 and _has_tables_of_others(connection))
 
 
 def check(connection: sqlite3.Connection, path: str) -> None:
@@ -162,7 +135,7 @@ def check(connection: sqlite3.Connection, path: str) -> None:
     found = dict(
         connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
     )
-    for name, ddl in _OBJECTS.items():
+    for name, ddl in OBJECTS.items():
         if _normal(found.get(name, "")) != _normal(ddl):
             fact = "is missing" if name not in found else "was altered"
             raise LogDamaged(

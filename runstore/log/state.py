@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
-from runstore.errors import LogDamaged
+from runstore.errors import InvalidKey, LogDamaged
 from runstore.keys import KeyPath, format_step_key, parse_step_key
 from runstore.log.codec import keys_digest
 from runstore.log.events import (
@@ -121,6 +121,9 @@ class Expansion:
 
     def __len__(self) -> int:
         return len(self.order)
+
+    def __bool__(self) -> bool:
+        return True  # an expansion without keys is one
 
     def position(self, slot: int) -> int:
         """Where the key of a slot stands among the sealed keys; -1 for an orphan."""
@@ -265,6 +268,20 @@ class RunState:
             columns = self._steps[node.name, prefix] = Steps(node, self._slots(node, prefix))
         return columns
 
+    def tally(self, node: Node) -> tuple[int | None, int]:
+        """(sealed, settled) steps of a node; sealed is None while its keys are not known. Any thread may ask."""
+        if not node.scope:
+            columns = self._steps.get((node.name, ()))
+            return 1, columns.settled if columns else 0
+        sealed, settled = None, 0
+        for prefix in self.prefixes(node):
+            expansion = self.expansion_under(node, prefix)
+            columns = self._steps.get((node.name, prefix))
+            if expansion is not None:
+                sealed = (sealed or 0) + len(expansion)
+                settled += columns.settled if columns else 0
+        return sealed, settled
+
     def expansion(self, level: Level, producer_path: KeyPath = ()) -> Expansion | None:
         """The keys that a dynamic output was last sealed with; None until its producer has succeeded once."""
         return self._expansions.get((level.node, level.output, producer_path))
@@ -313,12 +330,15 @@ class RunState:
         kind = type(event)
         if kind is RunStarted or kind is RunResumed:
             self._check_epoch(seq, event, self.epoch + 1)
-        elif event.epoch != self.epoch or self.ended is not None:
+        elif event.epoch != self.epoch or self.ended is not None or not self.seq:
             self._check_epoch(seq, event, self.epoch)
             raise self._damaged(seq, f"{kind.__name__} stands after the end of the run")
         if self.seq and event.time < self.time:
             raise self._damaged(seq, "is older than the row before it; rows were swapped or edited")
-        settled = _APPLY[kind](self, seq, event)
+        try:
+            settled: StepId | None = _APPLY[kind](self, seq, event)
+        except InvalidKey as error:
+            raise self._damaged(seq, str(error)) from None
         self.seq = seq
         self.time = event.time
         return settled
@@ -616,11 +636,11 @@ _APPLY: Final[dict[type[Event], Any]] = {
 }
 
 __all__ = [
+    "STATUS_NAMES",
+    "STEP_TRANSITIONS",
+    "ErrorInfo",
+    "Expansion",
     "RunState",
     "StepId",
     "Steps",
-    "Expansion",
-    "ErrorInfo",
-    "STEP_TRANSITIONS",
-    "STATUS_NAMES",
 ]

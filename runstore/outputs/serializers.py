@@ -5,6 +5,7 @@ declared type the first of JSON and MessagePack that gives the very value back. 
 """
 
 import pickle
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
@@ -18,6 +19,8 @@ REMEDIES = (
     "annotate the output with a type that JSON can hold, register a serializer (runstore.register_serializer) and "
     "name it in Out(serializer=…), or allow pickle with Out(serializer='pickle')"
 )
+
+_WORD = re.compile("[a-z0-9-]{1,16}")
 
 
 class Serializer(Protocol):
@@ -99,13 +102,21 @@ class _Pickle:
 
 
 _TEXT, _RAW, _JSON, _MESSAGE_PACK = _Text(), _Raw(), _Json(), _MessagePack()
+_EXACT = (_TEXT, _RAW, _JSON, _MESSAGE_PACK)
+"""Formats of which every value is read back before it counts; of the others the user answers for that."""
 _registry: dict[str, Serializer] = {
-    serializer.name: serializer for serializer in (_TEXT, _RAW, _JSON, _MESSAGE_PACK, _Pickle())
+    serializer.name: serializer for serializer in (*_EXACT, _Pickle())
 }
 
 
 def register_serializer(serializer: Serializer) -> None:
     """Make a format known by its name, for `Out(serializer=name)`; the process that reads needs it too."""
+    for word in (serializer.name, serializer.extension):
+        if not _WORD.fullmatch(word):
+            raise ValueError(
+                f"serializer {serializer.name!r} with extension {serializer.extension!r}: both stand in addresses; "
+                "use 1 to 16 lower-case letters, digits and '-'"
+            )
     if serializer.name in ("text", "raw", "json", "msgpack", "pickle"):
         raise ValueError(f"serializer name {serializer.name!r} is taken; choose another")
     _registry[serializer.name] = serializer
@@ -150,6 +161,8 @@ def deserialize(data: bytes, serializer: str, declared: Any = None) -> Any:
 
 
 def _in_format(serializer: Serializer, value: Any, declared: Any) -> Serialized:
+    if serializer in _EXACT:
+        return _exactly(serializer, value, declared)
     try:
         return Serialized(serializer.encode(value, declared), serializer.name, serializer.extension)
     except Exception as error:
@@ -160,12 +173,20 @@ def _in_format(serializer: Serializer, value: Any, declared: Any) -> Serialized:
 
 def _exactly(serializer: Serializer, value: Any, declared: Any) -> Serialized:
     data = _exact_bytes(serializer, value, declared)
+    if data is None and (declared in (None, Any, object) or _is_instance(value, declared)):
+        raise NotStorable(
+            f"{_describe(value)} comes back changed from {serializer.name}; {REMEDIES}"
+        )
     if data is None:
         raise NotStorable(
             f"{_describe(value)} is not exactly the declared type {type_name(declared)}; "
             "return that type, or change the annotation"
         )
     return Serialized(data, serializer.name, serializer.extension)
+
+
+def _is_instance(value: Any, declared: Any) -> bool:
+    return isinstance(declared, type) and type(value) is declared
 
 
 def _exact_bytes(serializer: Serializer, value: Any, declared: Any) -> bytes | None:

@@ -1,8 +1,8 @@
-"""A run that is killed at any point resumes to the result of an uninterrupted one, and repeats nothing that had finished.
+"""A run killed at any point resumes to the result of an uninterrupted one, and repeats nothing that had finished.
 
-Each point is a real SIGKILL of a real process, and each test asserts that the kill happened. Commits group events by time, which would make
-the number of points depend on the machine; so the matrix is run under both extremes: every event in a commit of its
-own ("each"), and only the commits that the executor must make ("grouped", where kills fall between the events of one commit).
+Each point is a real SIGKILL of a real process, and each test asserts that the kill happened. Commits group events by
+time, which would make the number of points depend on the machine; so the matrix runs under both extremes: every event
+in a commit of its own ("each"), and only the commits that must be, with kills between the events of one ("grouped").
 """
 
 import random
@@ -60,7 +60,7 @@ def test_kill_at_every_point(
     empty_store: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Killed at each point that an uninterrupted run passes, the run resumes to the same result without repeating anything."""
+    """Killed at each point that an uninterrupted run passes, a run resumes to the same result and repeats nothing."""
     monkeypatch.setattr(recorder, "GROUP_S", COMMITS[commits])
     scene = Scene(tmp_path, level)
     points = record_points(scene.execute)
@@ -112,7 +112,7 @@ def test_second_kill_during_the_resume(
 def test_every_pair_of_kills(
     level: str, shard: int, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every point of a run, then every point of its resume; a first kill that leaves what another has left counts once."""
+    """Every point of a run, then every point of its resume; first kills that leave the same behind count once."""
     monkeypatch.setattr(recorder, "GROUP_S", COMMITS["each"])
     scene = Scene(tmp_path, level)
     left_behind: dict[object, Failpoint] = {}
@@ -145,7 +145,7 @@ def test_cut_between_seal_and_success(scene: Scene, monkeypatch: pytest.MonkeyPa
 @op(out=DynamicOut(int))
 def fickle(context: OpContext) -> Iterator[DynamicOutput[int]]:
     """Other keys in each epoch."""
-    for key in ("xyz" if context.epoch == 1 else "zxq"):
+    for key in "xyz" if context.epoch == 1 else "zxq":
         yield DynamicOutput(context.epoch, mapping_key=key)
 
 
@@ -170,7 +170,7 @@ def fickle_job() -> None:
 def test_a_seal_without_success_binds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a cut between seal and success the generator may yield other keys, and only these are collected (rule F4)."""
+    """After a cut between seal and success the generator may yield other keys; these alone are collected (rule F4)."""
 
     def run() -> None:
         with RunStore.open(tmp_path) as store:
@@ -228,9 +228,9 @@ def run_killed_at_statement(nth: int, scene: Scene) -> None:
 
 
 def failpoints_for(points: list[Point]) -> list[Failpoint]:
-    """One failpoint for each point, by what it is about and how often that was passed before, not by its number:
+    """One failpoint for each point, named by what it is about and how often that was passed before.
 
-    outputs of a generator are written by several threads, so the order of points is not always the same.
+    Not by its number: a generator's outputs are written by several threads, so the order of points may differ.
     """
     seen: Counter[tuple[str | None, ...]] = Counter()
     found = []

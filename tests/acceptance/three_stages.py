@@ -1,4 +1,4 @@
-"""The job that these tests kill: fan out, two chained maps, collect; six clones. Each call of an op is noted in a file."""
+"""The job that these tests kill: fan out, two chained maps, collect; six clones. Each call is noted in a file."""
 
 import os
 import sqlite3

@@ -223,24 +223,6 @@ def test_the_lock_is_held_from_begin_to_commit_and_no_longer(database: Database)
     ]  # fmt: skip
 
 
-def test_a_lock_that_cannot_be_written_is_not_kept(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where the disk refuses the holder's name, the transaction fails and the next one gets the lock."""
-
-    def full(*_: object) -> int:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "pwrite", full)
-        with pytest.raises(StorageFailed, match="No space left on device"), database.transaction(full=False):
-            pass
-    assert database.path is not None
-    lock = os.open(database.path.with_name("runs.lock"), os.O_RDWR)
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    os.close(lock)
-
-
 def test_a_fork_may_not_use_the_connection(database: Database) -> None:
     """A connection that crossed a fork is refused in the child, by name of both processes, and still good here."""
     read, write = os.pipe()

@@ -11,8 +11,8 @@ from runstore.errors import FormatTooNew, LogDamaged, StoreNotFound
 from runstore.keys import format_step_key
 from runstore.log import schema
 from runstore.log.database import Database
-from tests.unit.logs import T0, body, fan_out, reference, run_started, start
 from runstore.log.events import OutputStored, RunSucceeded, StepInvalidated
+from tests.unit.logs import T0, body, fan_out, reference, run_started, start
 
 FIRST = body(run_started())
 LATER = body(start("echo[a]"))
@@ -55,7 +55,7 @@ def db(path: Path) -> Iterator[sqlite3.Connection]:
         ("INSERT INTO events (run, seq, body) VALUES (2, 2, '{\"epoch\": 2}')", "not the next"),
         ("INSERT INTO events (run, seq, body) VALUES (1, 4, '{\"epoch\": 1}')", "epoch is over"),
         ("INSERT INTO events (run, seq, body) VALUES (3, 1, '{\"epoch\": 1}')", "no such run"),
-        ("INSERT INTO events (run, seq, body) VALUES (1, 4, 'text')", "json_valid"),
+        ("INSERT INTO events (run, seq, body) VALUES (1, 4, 'text')", "json_valid|malformed JSON"),
         ("INSERT INTO events (run, seq, body) VALUES (1, 4, NULL)", "NOT NULL"),
         ("UPDATE runs SET id = 'other'", "append-only"),
         ("UPDATE OR REPLACE runs SET run = 2 WHERE run = 1", "append-only"),
@@ -94,8 +94,6 @@ def test_events_leave_only_with_their_run(db: sqlite3.Connection) -> None:
         ("SELECT seq, body FROM events WHERE run = 1 AND step = 'echo[a]' ORDER BY seq", "ix_step"),
         ("SELECT seq, body FROM events WHERE run = ? AND step = ? ORDER BY seq", "ix_step"),
         ("SELECT body FROM events WHERE run = 1 AND step = 'x' AND kind = 'StepFailed'", "ix_step"),
-        ("SELECT run, seq FROM events WHERE sha256 = 'abc'", "ix_sha"),
-        ("SELECT seq FROM events WHERE run = 1 AND sha256 = 'abc'", "ix_sha"),
     ],
 )  # fmt: skip
 def test_point_questions_use_their_index(db: sqlite3.Connection, sql: str, index: str) -> None:
@@ -125,13 +123,13 @@ def test_point_questions_use_their_index_in_the_writing_connection(tmp_path: Pat
 def test_columns_are_read_from_the_body(
     db: sqlite3.Connection, node: str, keys: tuple[str, ...], shown: str
 ) -> None:
-    """Kind, epoch, time, step, node, key path and sha256 of a row are those of its event, nested keys too."""
+    """Kind, epoch, step, node, key path and sha256 of a row are those of its event, nested keys too."""
     step = format_step_key(node, keys)
     stored = OutputStored(step, "result", reference(), epoch=2, time=T0)
     db.execute("INSERT INTO events (run, seq, body) VALUES (1, 4, ?)", (body(stored, 2),))
-    columns = "kind, epoch, time, step, node, key_path, sha256"
+    columns = "kind, epoch, step, node, key_path, sha256"
     assert db.execute(f"SELECT {columns} FROM events WHERE run = 1 AND seq = 4").fetchone() == (
-        "OutputStored", 2, "2026-11-22T18:00:00Z", step, node, shown, reference().sha256,
+        "OutputStored", 2, step, node, shown, reference().sha256,
     )  # fmt: skip
 
 
@@ -162,7 +160,7 @@ def test_an_outside_tool_reads_the_log(path: Path) -> None:
 
 ALTERATIONS = [
     *(f"DROP TRIGGER {name}" for name in ("events_append", "events_no_update", "events_no_delete", "runs_no_update")),
-    "DROP INDEX ix_step", "DROP INDEX ix_sha", "DROP VIEW run_list", "DROP TABLE claims",
+    "DROP INDEX ix_step", "DROP VIEW run_list", "DROP TABLE claims",
     "DROP TRIGGER events_no_update; CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT 1; END",
 ]  # fmt: skip
 

@@ -1,0 +1,95 @@
+"""`runstore show`."""
+
+from pathlib import Path
+
+import click
+
+from execution.cli.failure import Command
+from execution.cli.options import json_option, opened, run_argument, store_option
+from execution.cli.terminal import (
+    coloured,
+    counted,
+    duration_text,
+    first_line,
+    listed,
+    print_json,
+    print_table,
+    safe,
+    time_text,
+)
+from runstore.audit import Epoch, OpSummary, RunReport, progress, show
+
+
+@click.command(cls=Command)
+@run_argument("last")
+@json_option
+@store_option
+@click.pass_context
+def command(ctx: click.Context, run: str, as_json: bool, store: str | None) -> None:
+    """Show one run: where it came from, its epochs, its ops, and the first error of each kind."""
+    with opened(store) as found:
+        report = show(found, run)
+        far, directory = progress(found, report.run), found.directory
+    if as_json:
+        print_json(report)
+        return
+    _head(report, str(far) if far else "", directory)
+    click.echo()
+    heads = ("epoch", "from", "duration", "ended", "steps started", "process", "seq")
+    numbers = ("epoch", "duration", "steps started", "seq")
+    print_table(heads, [_epoch(epoch) for epoch in report.epochs], right=numbers)
+    click.echo()
+    columns = ("op", "steps", "succeeded", "failed", "other", "time in steps")
+    right = ("steps", "succeeded", "failed", "time in steps")
+    print_table(columns, [_op(op) for op in report.ops], right=right)
+    for kind in report.failures:
+        more = f" and {counted(kind.count - 1, 'other')} of {kind.op}" if kind.count > 1 else ""
+        error = first_line(f"{kind.type}: {kind.message}")
+        click.echo(f"\n{kind.step}{more} failed (seq {kind.seq}, attempt {kind.attempt}): {error}")
+
+
+def _place(base: str, directory: Path | None) -> str:
+    return base if directory is None or "://" in base else str(directory / base)
+
+
+def _head(report: RunReport, far: str, directory: Path | None) -> None:
+    run = report.run
+    lines = {
+        "run": run.run_id,
+        "job": safe(f"{run.name}, {run.job or 'defined in a notebook or __main__'}"),
+        "status": f"{coloured(run.status)}, {far}",
+        "events": f"{run.events:,}, level {report.level}",
+        "outputs": ", ".join(_place(base, directory) for base in report.bases),
+        "config": safe(str(report.config)) if report.config else "",
+        "tags": safe(", ".join(f"{key}={value}" for key, value in report.tags.items())),
+    }
+    for name, text in lines.items():
+        if text:
+            click.echo(f"{name:<9}{text}")
+
+
+def _epoch(epoch: Epoch) -> tuple[str, ...]:
+    return (
+        str(epoch.epoch),
+        time_text(epoch.begun),
+        duration_text((epoch.last - epoch.begun).total_seconds()),
+        epoch.ended,
+        f"{epoch.started_steps:,}",
+        f"{epoch.pid} on {safe(epoch.host)}",
+        f"{epoch.seq:,}",
+    )
+
+
+def _op(op: OpSummary) -> tuple[str, ...]:
+    far = op.progress
+    other = {name: n for name, n in far.states.items() if name not in ("succeeded", "failed")}
+    if far.orphans:
+        other["orphan"] = far.orphans
+    return (
+        far.node,
+        "?" if far.sealed is None else f"{far.sealed:,}",
+        f"{far.states.get('succeeded', 0):,}",
+        f"{far.states.get('failed', 0):,}",
+        listed(other) or ("keys not known yet" if far.sealed is None else ""),
+        duration_text(op.seconds),
+    )

@@ -1,0 +1,106 @@
+"""An event in one line: seq, time, kind, step, and what matters of the rest."""
+
+from typing import assert_never
+
+from execution.cli.terminal import counted, first_line, listed, safe
+from runstore.audit import LogRow
+from runstore.log.events import (
+    AnyEvent,
+    CollectResolved,
+    Counts,
+    DynamicOutputStored,
+    ExpansionSealed,
+    OutputStored,
+    RunCancelled,
+    RunFailed,
+    RunResumed,
+    RunStarted,
+    RunSucceeded,
+    StepFailed,
+    StepInvalidated,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+)
+from runstore.outputs.reference import OutputReference
+
+_WIDTH = max(len("DynamicOutputStored"), len("ExpansionSealed"))
+
+
+def event_line(row: LogRow) -> str:
+    """One row of the log as a person reads it; what this version does not know as it stands."""
+    event = row.event
+    if event is None:
+        return f"{row.seq:>7}  {safe(row.body)}"
+    time = event.time.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    kind = type(event).__name__.ljust(_WIDTH)
+    step = safe(_step(event))
+    return f"{row.seq:>7}  {time}  {kind}  {'  '.join(filter(None, [step, _essentials(event)]))}"
+
+
+def _step(event: AnyEvent) -> str:
+    if isinstance(event, StepInvalidated):
+        return event.node if event.steps is None else ", ".join(event.steps)
+    return getattr(event, "step", "")
+
+
+def _essentials(event: AnyEvent) -> str:
+    match event:
+        case RunStarted():
+            ops = counted(len(event.graph.nodes), "op")
+            process = f"process {event.pid} on {safe(event.host)}"
+            return f"{safe(event.graph.name)}, {ops}, level {event.level}, outputs in {event.base}, {process}"
+        case RunResumed():
+            return (
+                f"epoch {event.epoch}, process {event.pid} on {safe(event.host)}{_changes(event)}"
+            )
+        case StepStarted():
+            return f"attempt {event.attempt}"
+        case OutputStored():
+            return f"{event.output} -> {_reference(event.reference)}"
+        case DynamicOutputStored():
+            return f"{event.output} {safe(event.mapping_key)!r} -> {_reference(event.reference)}"
+        case ExpansionSealed():
+            return f"{event.output} has {counted(event.count, 'key')}"
+        case CollectResolved():
+            return (
+                f"{event.input}: {event.succeeded:,} of {event.sealed:,} values of {event.source}"
+            )
+        case StepSucceeded():
+            return f"attempt {event.attempt}, {event.duration_s:.3f} s"
+        case StepFailed():
+            error = first_line(f"{event.error.type}: {event.error.message}")
+            return f"attempt {event.attempt}, {event.duration_s:.3f} s, {error}"
+        case StepSkipped():
+            return safe(event.cause)
+        case StepInvalidated():
+            return event.reason + (f": {', '.join(event.lost)}" if event.lost else "")
+        case RunSucceeded() | RunFailed():
+            return _totals(event.counts)
+        case RunCancelled():
+            return f"{event.reason}; {_totals(event.counts)}"
+    assert_never(event)
+
+
+def _changes(event: RunResumed) -> str:
+    new = {
+        "job": event.job is not None,
+        "graph": event.graph is not None,
+        "config": event.config is not None,
+        f"outputs ({event.base})": event.base is not None,
+    }
+    changed = [name for name, is_new in new.items() if is_new]
+    taken = ", taken over" if event.take_over else ""
+    return f"{taken}, new {', '.join(changed)}" if changed else taken
+
+
+def _reference(reference: OutputReference) -> str:
+    return f"{reference.path}, {reference.size_bytes:,} bytes"
+
+
+def _totals(counts: Counts) -> str:
+    totals: dict[str, int] = {}
+    for states in counts.values():
+        for state, count in states.items():
+            totals[state] = totals.get(state, 0) + count
+    return listed(totals)

@@ -1,0 +1,1 @@
+"""What comes next, and what a resume will do. Pure: no clock, no disk."""

@@ -1,0 +1,1 @@
+"""One epoch of a run: the engine, and one attempt of one step."""

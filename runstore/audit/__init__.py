@@ -1,0 +1,45 @@
+"""Questions put to the log. Nothing here writes, and nothing here imports or needs the code of a job.
+
+One question, one module: it is named after the question, has a function of the same name that takes a store and a run
+(an id, a unique prefix or `last`), and answers with frozen values; whoever shows them stands above. What it needs of a
+run comes from one checked reading, `RunStore.state(run_id, look)`. A new question is a new module here, a line below,
+and a command that prints its answer.
+"""
+
+from runstore.audit.cat import Content, Found, cat, find_output, printable
+from runstore.audit.doctor import Check, doctor
+from runstore.audit.explain import Explanation, Fact, explain
+from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, keys_of
+from runstore.audit.progress import Progress, progress, progress_of
+from runstore.audit.rows import LogRow, rows
+from runstore.audit.show import Epoch, FailureKind, OpSummary, RunReport, failure_kinds, show
+
+__all__ = [
+    "KEY_STATES",
+    "Check",
+    "Content",
+    "Epoch",
+    "Explanation",
+    "Fact",
+    "FailureKind",
+    "Found",
+    "Key",
+    "LogRow",
+    "OpSummary",
+    "Progress",
+    "RunReport",
+    "cat",
+    "doctor",
+    "explain",
+    "failure_kinds",
+    "find_node",
+    "find_output",
+    "find_step",
+    "keys",
+    "keys_of",
+    "printable",
+    "progress",
+    "progress_of",
+    "rows",
+    "show",
+]

@@ -1,0 +1,261 @@
+"""Why a step ran, ran again, was reused, or will run: one sentence, and the events that it rests on."""
+
+import datetime as dt
+from collections.abc import Iterator
+
+import msgspec
+
+from runstore.audit.keys import find_step
+from runstore.keys import parse_step_key
+from runstore.log.events import (
+    AnyEvent,
+    CollectResolved,
+    ExpansionSealed,
+    OutputStored,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    StepFailed,
+    StepInvalidated,
+    StepSkipped,
+    StepStarted,
+    StepSucceeded,
+)
+from runstore.log.graph import FromCollect, FromOutput
+from runstore.log.remaining import Remaining
+from runstore.log.state import PENDING, SKIPPED, SUCCEEDED, RunState, StepId, project
+from runstore.store import RunStore
+
+_SHOWN_INPUTS = 8
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """Something that the log says about the step."""
+
+    seq: int
+    """Of the event that says so."""
+    epoch: int
+    time: dt.datetime
+    text: str
+
+
+class Explanation(msgspec.Struct, frozen=True):
+    """Why a step is as it is."""
+
+    run_id: str
+    step: str
+    status: str
+    """One of KEY_STATES."""
+    because: str
+    """One sentence, naming the seqs of the events that decide."""
+    facts: tuple[Fact, ...]
+    """What happened to the step, in the order of the log."""
+    traceback: str = ""
+    """Of the error of a step that has failed."""
+
+
+def explain(store: RunStore, run: str, step: str) -> Explanation:
+    """Why the step ran, was reused, or will run. Raises RunNotFound, StepNotFound."""
+    summary = store.run(run)
+    story = _Story(StepId(*parse_step_key(step)))
+    state = store.state(summary.run_id, story.look)
+    known = find_step(state, step)
+    alive = summary.status == "running"
+    status = Remaining(state).state_of(known) if state.is_sealed(known) else "orphan"
+    status = "interrupted" if status == "running" and not alive else status
+    return Explanation(
+        run_id=summary.run_id,
+        step=str(known),
+        status=status,
+        because=_because(state, known, status, story, alive=alive),
+        facts=tuple(story.facts),
+        traceback=story.traceback if status == "failed" else "",
+    )
+
+
+class _Story:
+    """What one reading of the log tells about a step."""
+
+    def __init__(self, step: StepId) -> None:
+        self.facts: list[Fact] = []
+        self.again = ""
+        """Why the step's last start, or its next one, is not its first."""
+        self.started = self.settled = self.resumed = 0
+        self.settled_epoch = self.epoch = self.attempt = 0
+        self.cause = self.traceback = ""
+        self._step, self._key = step, str(step)
+        self._running = self._failed = False
+        self._ended: RunEnded | None = None
+
+    def look(self, seq: int, event: AnyEvent) -> None:
+        """See one event of the run."""
+        if isinstance(event, RunStarted | RunResumed):
+            self._begin(seq, event)
+        elif isinstance(event, RunEnded):
+            self._ended = event
+        elif isinstance(event, StepInvalidated):
+            self._invalidated(seq, event)
+        elif event.step == self._key:
+            self._happened(seq, event)
+
+    def _begin(self, seq: int, event: RunStarted | RunResumed) -> None:
+        died = f"epoch {self.epoch} died" if self._ended is None else f"epoch {self.epoch} ended"
+        self.epoch, self._ended = event.epoch, None
+        if isinstance(event, RunStarted):
+            return
+        self.resumed = seq
+        if self._running:
+            self.again = f"attempt {self.attempt} (seq {self.started}) was interrupted when {died}"
+            self._fact(seq, event, f"run resumed; {self.again}")
+        elif self._failed:
+            self.again = f"attempt {self.attempt} had failed (seq {self.settled})"
+            self._fact(seq, event, f"run resumed; {self.again}")
+            self.settled = 0
+        elif self.settled:
+            self._fact(seq, event, f"run resumed; finished work is reused (seq {self.settled})")
+        self._running = self._failed = False
+
+    def _invalidated(self, seq: int, event: StepInvalidated) -> None:
+        named = event.steps is None and event.node == self._step.node
+        if not named and self._key not in (event.steps or ()):
+            return
+        lost = f" ({', '.join(event.lost)})" if event.lost else ""
+        if self.settled or self._running or self._failed:
+            self.again = f"its work no longer counted: {event.reason}{lost} (seq {seq})"
+            self._fact(seq, event, f"invalidated: {event.reason}{lost}")
+        self.settled, self._running, self._failed = 0, False, False
+
+    def _happened(self, seq: int, event: AnyEvent) -> None:
+        match event:
+            case StepStarted():
+                self.started, self.attempt, self._running = seq, event.attempt, True
+                self._fact(seq, event, f"attempt {event.attempt} started{_reading(event)}")
+            case OutputStored():
+                size = f"{event.reference.size_bytes:,} bytes"
+                self._fact(seq, event, f"{event.output} stored, {size} at {event.reference.path}")
+            case ExpansionSealed():
+                self._fact(seq, event, f"{event.output} sealed with {event.count:,} keys")
+            case CollectResolved():
+                text = f"{event.succeeded:,} of {event.sealed:,} values of {event.source}"
+                self._fact(seq, event, f"{event.input} collects {text}")
+            case StepSucceeded():
+                self._settle(
+                    seq, event, f"attempt {event.attempt} succeeded in {event.duration_s:.3f} s"
+                )
+            case StepFailed():
+                self.cause = f"{event.error.type}: {event.error.message}"
+                self.traceback = event.error.traceback
+                self._settle(seq, event, f"attempt {event.attempt} failed: {self.cause}")
+                self._failed = True
+            case StepSkipped():
+                self.cause = event.cause
+                self._settle(seq, event, f"skipped: {event.cause}")
+
+    def _settle(self, seq: int, event: AnyEvent, text: str) -> None:
+        self.settled, self.settled_epoch, self._running = seq, event.epoch, False
+        self._fact(seq, event, text)
+
+    def _fact(self, seq: int, event: AnyEvent, text: str) -> None:
+        self.facts.append(Fact(seq, event.epoch, event.time, text))
+
+
+def _reading(event: StepStarted) -> str:
+    named = [
+        f"{name} from seq {', '.join(map(str, seqs[:_SHOWN_INPUTS]))}{' …' * (len(seqs) > _SHOWN_INPUTS)}"
+        for name, seq in event.inputs.items()
+        if (seqs := [one for one in (seq if isinstance(seq, list) else [seq]) if one])
+    ]
+    return f"; it reads {', '.join(named)}" if named else ""
+
+
+def _because(state: RunState, step: StepId, status: str, story: _Story, *, alive: bool) -> str:
+    match status:
+        case "succeeded":
+            return _why_succeeded(state, story)
+        case "skipped":
+            return f"it was skipped (seq {story.settled}): {story.cause}"
+        case "failed":
+            return (
+                f"it failed in epoch {story.settled_epoch}, attempt {story.attempt} (seq {story.settled}): "
+                f"{story.cause}; a resume will run it again"
+            )
+        case "running":
+            again = f", again, since {story.again}" if story.again else ""
+            return f"it is running{again}: attempt {story.attempt} started at seq {story.started}"
+        case "interrupted":
+            return (
+                f"it was running (seq {story.started}) when epoch {story.epoch} died; "
+                "a resume will run it again"
+            )
+        case "blocked":
+            return _why_blocked(state, step)
+        case "orphan":
+            return "its key was yielded once, but the last seal does not hold it: kept, never collected"
+    return _why_pending(state, step, story, alive=alive)
+
+
+def _why_succeeded(state: RunState, story: _Story) -> str:
+    done = f"attempt {story.attempt} succeeded at seq {story.settled}"
+    if story.settled_epoch == state.epoch:
+        again = (
+            f"ran again in epoch {state.epoch}, since {story.again}" if story.again else "ran once"
+        )
+        return f"it {again}; {done}"
+    return (
+        f"it was reused by the resume of epoch {state.epoch} (seq {story.resumed}): {done}, "
+        f"in epoch {story.settled_epoch}, and was not invalidated since"
+    )
+
+
+def _why_blocked(state: RunState, step: StepId) -> str:
+    culprit = _culprit(state, step)
+    if culprit is None:
+        return "it waits for a step that failed"
+    failed = f"'{culprit}' failed (seq {state.failures[culprit]})"
+    return f"it cannot start: {failed}; a resume will run that again, and then this"
+
+
+def _why_pending(state: RunState, step: StepId, story: _Story, *, alive: bool) -> str:
+    when = "it will run" if alive else "a resume will run it"
+    waiting = next(_waits_for(state, step), None)
+    after = f" after {waiting}" if waiting else ", and all that it reads is stored"
+    return f"{when}{after}: {story.again or 'it has never started'}"
+
+
+def _waits_for(state: RunState, step: StepId) -> Iterator[str]:
+    """What a pending step still needs."""
+    for source in state.graph.by_name[step.node].sources():
+        owners = list(_owners(state, step, source))
+        left = [one for one in owners if state.status(one) not in (SUCCEEDED, SKIPPED)]
+        if len(left) == 1:
+            yield f"'{left[0]}'"
+        elif left:
+            yield f"{len(left):,} of {len(owners):,} steps of {source.node}"
+
+
+def _owners(state: RunState, step: StepId, source: FromOutput | FromCollect) -> Iterator[StepId]:
+    """The steps whose outputs a step reads from one source."""
+    producer, node = state.graph.by_name[source.node], state.graph.by_name[step.node]
+    if isinstance(source, FromOutput):
+        yield StepId(source.node, project(step.key_path, node.scope, producer.scope))
+        return
+    if state.expansion(source.level) is None or not Remaining(state).is_expanded(producer):
+        yield StepId(source.level.node, ())
+    elif producer.scope:
+        yield from state.sealed_steps(producer)
+    else:
+        yield StepId(source.node, ())
+
+
+def _culprit(state: RunState, step: StepId) -> StepId | None:
+    """The first failed step that a blocked one waits for, directly or not."""
+    if step in state.failures:
+        return step
+    if state.status(step) != PENDING:
+        return None
+    for source in state.graph.by_name[step.node].sources():
+        for owner in _owners(state, step, source):
+            found = _culprit(state, owner)
+            if found is not None:
+                return found
+    return None

@@ -1,0 +1,42 @@
+"""What stands in the log, row by row, also where this version does not understand it.
+
+Read in batches, none of which keeps the database's snapshot open: whoever pages through a log, or follows it for hours,
+holds up no writer.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+
+import msgspec
+
+from runstore.errors import FormatTooNew, LogDamaged
+from runstore.log.codec import decode
+from runstore.log.events import AnyEvent
+from runstore.store import RunStore
+
+_BATCH = 1_000
+
+
+class LogRow(msgspec.Struct, frozen=True):
+    """A row: its seq, its body as it stands on disk, and its event."""
+
+    seq: int
+    body: str
+    event: AnyEvent | None
+    """None where this version cannot read the body: show it raw, never refuse it."""
+
+
+def rows(store: RunStore, run: str = "last", after: int = 0) -> Iterator[LogRow]:
+    """Every row of a run after seq `after`, in order."""
+    run_id = store.resolve(run)
+    while batch := list(islice(store.rows(run_id, after), _BATCH)):
+        for seq, body in batch:
+            yield LogRow(seq, body, _event(body, run_id, seq))
+        after = batch[-1][0]
+
+
+def _event(body: str, run_id: str, seq: int) -> AnyEvent | None:
+    try:
+        return decode(body, run_id, seq)
+    except (FormatTooNew, LogDamaged):
+        return None

@@ -1,0 +1,172 @@
+"""What a run is: where it came from, its epochs, how each op stands, and the first error of each kind."""
+
+import datetime as dt
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from runstore.keys import parse_step_key
+from runstore.log.events import (
+    AnyEvent,
+    RunCancelled,
+    RunFailed,
+    RunResumed,
+    RunStarted,
+    RunSucceeded,
+    StepFailed,
+    StepStarted,
+    StepSucceeded,
+)
+from runstore.log.remaining import NodeProgress, Remaining
+from runstore.log.state import RunState
+from runstore.store import RunStore, RunSummary
+
+
+class Epoch(msgspec.Struct, frozen=True):
+    """One time that the run was executed or resumed."""
+
+    epoch: int
+    seq: int
+    """Of its `RunStarted` or `RunResumed`."""
+    begun: dt.datetime
+    last: dt.datetime
+    """Time of its last event."""
+    ended: str
+    """succeeded, failed, cancelled; running or crashed where it has no last word."""
+    host: str
+    pid: int
+    version: str
+    started_steps: int
+
+
+class OpSummary(msgspec.Struct, frozen=True):
+    """One op, counted, with the time that its successful attempts took together."""
+
+    progress: NodeProgress
+    seconds: float
+
+
+class FailureKind(msgspec.Struct, frozen=True):
+    """Failed steps of one op with one type of error: the first of them, and how many there are."""
+
+    op: str
+    type: str
+    count: int
+    step: str
+    seq: int
+    attempt: int
+    message: str
+
+
+class RunReport(msgspec.Struct, frozen=True):
+    """A run, as `runstore show` prints it."""
+
+    run: RunSummary
+    config: dict[str, Any]
+    tags: dict[str, str]
+    level: str
+    bases: tuple[str, ...]
+    """Where its outputs went; the newest last."""
+    epochs: tuple[Epoch, ...]
+    ops: tuple[OpSummary, ...]
+    failures: tuple[FailureKind, ...]
+
+
+def show(store: RunStore, run: str = "last") -> RunReport:
+    """The report of a run; raises RunNotFound."""
+    summary = store.run(run)
+    reading = _Reading()
+    state = store.state(summary.run_id, reading.look)
+    assert state.started is not None
+    return RunReport(
+        run=summary,
+        config=state.config,
+        tags=state.started.tags,
+        level=state.level,
+        bases=tuple(state.bases),
+        epochs=reading.epochs(summary.status),
+        ops=tuple(
+            OpSummary(
+                progress if summary.status == "running" else _without_running(progress),
+                round(reading.seconds.get(progress.node, 0.0), 6),
+            )
+            for progress in Remaining(state).nodes()
+        ),
+        failures=failure_kinds(state, reading.failed.__getitem__),
+    )
+
+
+def _without_running(progress: NodeProgress) -> NodeProgress:
+    """A step that was running when its executor died is interrupted."""
+    states = {("interrupted" if k == "running" else k): n for k, n in progress.states.items()}
+    return msgspec.structs.replace(progress, states=states)
+
+
+class _Reading:
+    """What one pass over the log collects."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._epochs: list[dict[str, Any]] = []
+        self.failed: dict[int, StepFailed] = {}
+
+    def look(self, seq: int, event: AnyEvent) -> None:
+        """See one event."""
+        if isinstance(event, RunStarted | RunResumed):
+            self._begin(seq, event)
+        self._epochs[-1]["last"] = event.time
+        match event:
+            case StepStarted():
+                self._epochs[-1]["started_steps"] += 1
+            case StepSucceeded():
+                node = parse_step_key(event.step)[0]
+                self.seconds[node] = self.seconds.get(node, 0.0) + event.duration_s
+            case StepFailed():
+                self.failed[seq] = event
+            case RunSucceeded() | RunFailed() | RunCancelled():
+                self._epochs[-1]["ended"] = type(event).__name__.removeprefix("Run").lower()
+
+    def _begin(self, seq: int, event: RunStarted | RunResumed) -> None:
+        self.failed.clear()
+        self._epochs.append(
+            {
+                "epoch": event.epoch,
+                "seq": seq,
+                "begun": event.time,
+                "ended": "crashed",
+                "host": event.host,
+                "pid": event.pid,
+                "version": event.version,
+                "started_steps": 0,
+            }
+        )
+
+    def epochs(self, status: str) -> tuple[Epoch, ...]:
+        """All epochs; only the last one can still be running."""
+        if status == "running":
+            self._epochs[-1]["ended"] = status
+        return tuple(Epoch(**epoch) for epoch in self._epochs)
+
+
+def failure_kinds(state: RunState, event_at: Callable[[int], AnyEvent]) -> tuple[FailureKind, ...]:
+    """The failures that stand, by op and type of error, in the order of the log; `event_at`: the event of a seq."""
+    kinds: dict[tuple[str, str], FailureKind] = {}
+    for step, seq in sorted(state.failures.items(), key=itemgetter(1)):
+        event = event_at(seq)
+        assert isinstance(event, StepFailed)
+        kind = (step.node, event.error.type)
+        if kind in kinds:
+            kinds[kind] = msgspec.structs.replace(kinds[kind], count=kinds[kind].count + 1)
+            continue
+        kinds[kind] = FailureKind(
+            op=step.node,
+            type=event.error.type,
+            count=1,
+            step=event.step,
+            seq=seq,
+            attempt=event.attempt,
+            message=event.error.message,
+        )
+    return tuple(kinds.values())

@@ -1,0 +1,1 @@
+"""Outputs: values to bytes, bytes to a place, and back. It knows no event and no graph."""
