@@ -1,7 +1,7 @@
 """Persistent storage and event log for runs that resume.
 
-The log is the run: what has happened is an event in an append-only log, what a run has become is the fold of its events, and
-an output is a write-once file that an event names by size and sha256.
+The log is the run: what has happened is an event in an append-only log, what a run has become is the fold of
+its events, and an output is a write-once file that an event names by size and sha256.
 
 A name is imported when it is first used, so that `runstore --help` opens no database.
 """

@@ -51,7 +51,7 @@ def find_settings(
     for name in _SETTINGS:
         base = here
         value = given[name] or environment.get(f"RUNSTORE_{name.upper()}")
-        if value is None and name in project:
+        if not value and name in project:
             value, base = project[name], home
         found[name] = _absolute(value, base) if value and name != "level" else value
     chosen = found["level"] or "durable"
@@ -101,9 +101,9 @@ def _project_settings(here: Path) -> tuple[dict[str, str], Path | None]:
     for folder in (here, *here.parents):
         file = folder / "pyproject.toml"
         if file.is_file():
-            table = _read(file).get("tool", {}).get("runstore")
-            if table is not None:
-                return _checked(table, file), file
+            tool = _table(_read(file).get("tool", {}), "[tool]", file)
+            if "runstore" in tool:
+                return _checked(_table(tool["runstore"], "[tool.runstore]", file), file), file
     return {}, None
 
 
@@ -112,6 +112,12 @@ def _read(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"{file}: {error}; correct the file") from None
+
+
+def _table(value: Any, name: str, file: Path) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{file}: {name} is not a table; correct the file")
+    return value
 
 
 def _checked(table: dict[str, Any], file: Path) -> dict[str, str]:

@@ -28,6 +28,9 @@ from runstore.outputs.output_store import OutputStore, open_base
 from runstore.outputs.remote import public_url, scheme_of
 from runstore.version import __version__
 
+# Where the outputs of a run went, also where a row of its log is damaged.
+_BASES = "SELECT DISTINCT CASE WHEN json_valid(body) THEN body ->> '$.base' END FROM events WHERE run = ?"
+
 RunStatus = Literal["running", "crashed", "succeeded", "failed", "cancelled"]
 
 
@@ -94,10 +97,12 @@ class RunStore:
 
     def runs(self) -> list[RunSummary]:
         """All runs, oldest first."""
+        return self._summaries("ORDER BY run", ())
+
+    def _summaries(self, which: str, parameters: tuple[int, ...]) -> list[RunSummary]:
         claims = Claims(self._reading())
-        rows = self._reading().query(
-            "SELECT run, id, name, job, status, started, updated, epoch, events FROM run_list ORDER BY run"
-        )
+        columns = "run, id, name, job, status, started, updated, epoch, events"
+        rows = self._reading().query(f"SELECT {columns} FROM run_list {which}", parameters)
         return [
             RunSummary(
                 run_id=run_id,
@@ -114,8 +119,7 @@ class RunStore:
 
     def run(self, name: str = "last") -> RunSummary:
         """The run of that id, of that unique prefix, or the `last`; raises RunNotFound."""
-        run_id = self.resolve(name)
-        return next(run for run in self.runs() if run.run_id == run_id)
+        return self._summaries("WHERE run = ?", (self._number(self.resolve(name)),))[0]
 
     def resolve(self, name: str) -> str:
         """The id of the run that is meant by an id, a unique prefix or `last`; raises RunNotFound."""
@@ -180,6 +184,13 @@ class RunStore:
         durable = state.level == "durable"
         return OutputStore(
             [open_base(self._address(base), durable=durable) for base in state.bases]
+        )
+
+    def _outputs_of(self, run_id: str) -> OutputStore:
+        """The outputs of a run whose log may be damaged or too new to fold."""
+        rows = self._reading().query(_BASES, (self._number(run_id),)).fetchall()
+        return OutputStore(
+            [open_base(self._address(base), durable=False) for (base,) in rows if base]
         )
 
     def base_for(self, run_id: str) -> str:
@@ -251,7 +262,7 @@ class RunStore:
             raise RunAlive(
                 f"run {run_id!r} is being executed by {claim}; `runstore cancel {run_id}` first"
             )
-        self.outputs(self.state(run_id)).remove_all()
+        self._outputs_of(run_id).remove_all()
         run, database = self._number(run_id), self._writing()
         with database.transaction(full=True) as connection:
             for table in ("runs", "events", "claims"):

@@ -42,8 +42,9 @@ class Point(NamedTuple):
 class Failpoint:
     """Do something when the `nth` matching point is reached.
 
-    Leave out what does not matter: `point` is the name of a point, `kind` that of an event, `step` a step key, `key` a
-    mapping key anywhere in the event's step or yielded by it. `action` kills by default; let it raise to see an error instead.
+    Leave out what does not matter: `point` is the name of a point, `kind` that of an event, `step` a step key,
+    `key` a mapping key anywhere in the event's step or yielded by it. `action` kills by default; let it raise
+    to see an error instead.
     """
 
     nth: int = 1
@@ -114,8 +115,8 @@ class Ending:
 def in_fork(function: Callable[[], Any]) -> Ending:
     """Call `function` in a forked process and wait for its end; open stores inside it, not outside.
 
-    A fork costs some milliseconds, which makes it cheap to kill a run at every point. The traceback of an exception goes to
-    standard error.
+    A fork costs some milliseconds, which makes it cheap to kill a run at every point. The traceback of an
+    exception goes to standard error.
     """
     sys.stdout.flush()
     sys.stderr.flush()

@@ -1,7 +1,7 @@
 """Random flat jobs: as data, as a job of real ops, and as what plain Python says must come of it.
 
-A shape is a list of nodes, each reading only from nodes before it. Some ops yield keys, some are mapped under one dynamic
-output, some collect; some fail for some keys, some leave optional outputs out. `evaluate` knows nothing of logs or
+A shape is a list of nodes, each reading only from nodes before it. Some ops yield keys, some are mapped under
+one dynamic output, some collect; some fail for some keys, some leave optional outputs out. `evaluate` knows nothing of logs or
 schedulers: it goes through the nodes once.
 """
 
@@ -106,12 +106,16 @@ def _arguments(
         for out in node.outs:
             if out.dynamic:
                 under += [Source("piece", at, out.name)] if (at, out.name) == scope else []
-                plain += [Source("collect", at, out.name, (at, out.name), form) for form in (False, True)]
+                plain += [
+                    Source("collect", at, out.name, (at, out.name), form) for form in (False, True)
+                ]
             elif node.scope is None:
                 plain.append(Source("value", at, out.name))
             else:
                 under += [Source("value", at, out.name)] if node.scope == scope else []
-                plain += [Source("collect", at, out.name, node.scope, form) for form in (False, True)]
+                plain += [
+                    Source("collect", at, out.name, node.scope, form) for form in (False, True)
+                ]
     arguments: list[Any] = [draw(st.sampled_from(under))] if scope else []
     anything = st.sampled_from(plain + (under if scope else []))
     for _ in range(draw(st.integers(0, 2))):
@@ -215,7 +219,9 @@ def _is_mapped(source: Source, made: list[dict[str, Any]]) -> bool:
 
 
 def _flat(arguments: tuple[Any, ...]) -> list[Source]:
-    return [one for source in arguments for one in (source if isinstance(source, tuple) else (source,))]
+    return [
+        one for source in arguments for one in (source if isinstance(source, tuple) else (source,))
+    ]
 
 
 def _wired(node: NodeShape, made: list[dict[str, Any]], inner: dict[Source, Any]) -> list[Any]:
@@ -265,9 +271,9 @@ def evaluate(shape: Shape) -> Outcome:
         for out in node.outs:
             if out.dynamic:
                 state = outcome.states.get((number, ""), "blocked")
-                outcome.keys[number, out.name] = {
-                    "succeeded": out.keys, "skipped": SKIPPED
-                }.get(state, BLOCKED)  # fmt: skip
+                outcome.keys[number, out.name] = {"succeeded": out.keys, "skipped": SKIPPED}.get(
+                    state, BLOCKED
+                )
     return outcome
 
 

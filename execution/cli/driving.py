@@ -180,7 +180,11 @@ def plan_lines(plan: ResumePlan, *, resuming: bool = False) -> list[str]:
     ]
     if plan.changed_code:
         names = ", ".join(plan.changed_code)
-        lines.append(f"warning: the code of {names} has changed since its finished work was done")
+        again = any("invalidated" in n.run for n in plan.nodes if n.node in plan.changed_code)
+        then = "runs again" if again else "is reused (--on-code-change rerun does it again)"
+        lines.append(
+            f"warning: the code of {names} has changed; finished work of the old code {then}"
+        )
     if plan.changes:
         lines.append(f"new against the log: {', '.join(plan.changes)}")
     if plan.lost:

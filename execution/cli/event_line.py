@@ -95,7 +95,7 @@ def _changes(event: RunResumed) -> str:
 
 
 def _reference(reference: OutputReference) -> str:
-    return f"{reference.path}, {reference.size_bytes:,} bytes"
+    return f"{reference.path}, {reference.size_bytes:,} B"
 
 
 def _totals(counts: Counts) -> str:

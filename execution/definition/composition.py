@@ -1,6 +1,7 @@
 """Inside a `@job` body: calling an op records a node and gives a handle; `.map` and `.collect` wire handles (D3-D9).
 
-Everything here happens once, at definition, with symbols; no value is known yet. What comes out is runstore's graph data.
+Everything here happens once, at definition, with symbols; no value is known yet. What comes out is runstore's
+graph data.
 """
 
 from collections import namedtuple
@@ -131,7 +132,7 @@ class Invocation:
             inputs.append(Input(name, source))
             scopes.append(scope)
         scope = _union(scopes, where)
-        if scope and any(out.dynamic for out in self._op.outs.values()):
+        if scope and self._op.is_dynamic:
             raise DefinitionError(
                 f"{where}: an op with a dynamic output cannot be mapped in this version (nested maps); "
                 "yield all keys from one op"
@@ -209,7 +210,8 @@ def _handles(composition: Composition, node: Node) -> Any:
     handles = [_handle(composition, node, output) for output in node.outputs]
     if len(handles) == 1:
         return handles[0]
-    return namedtuple(node.op, [output.name for output in node.outputs])(*handles)  # type: ignore[misc]
+    names = [output.name for output in node.outputs]
+    return namedtuple(node.op, names)(*handles)
 
 
 def _handle(composition: Composition, node: Node, output: GraphOutput) -> "_Handle":
@@ -273,6 +275,16 @@ class OutputHandle(_Handle):
         self._refuse_dynamic("collected")
 
     def _refuse_dynamic(self, verb: str) -> NoReturn:
+        job, source = self._composition.job, self._source
+        if isinstance(source, FromCollect):
+            raise DefinitionError(
+                f"job {job!r}: {self._name()} cannot be {verb}, since it is collected already; pass it to an op"
+            )
+        if Level(source.node, source.output) in self._scope:
+            raise DefinitionError(
+                f"job {job!r}: one piece of {self._name()} cannot be {verb}; pass it to an op, "
+                f"or call map and collect on what {source.node!r} returned"
+            )
         raise DefinitionError(
             f"job {self._composition.job!r}: {self._name()} cannot be {verb}, since it is not a DynamicOut; "
             "declare it with out=DynamicOut()"

@@ -1,4 +1,6 @@
-"""What goes into an op and what comes out: declared (`In`, `Out`, `DynamicOut`) and given (`Output`, `DynamicOutput`)."""
+"""What goes into an op and what comes out: declared (`In`, `Out`, `DynamicOut`) and given (`Output`,
+`DynamicOutput`).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

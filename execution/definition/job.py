@@ -25,7 +25,7 @@ class JobDefinition:
 
     def __init__(
         self,
-        function: Callable[[], None],
+        function: Callable[[], object],
         name: str,
         description: str | None,
         tags: Mapping[str, str],
@@ -94,7 +94,7 @@ class JobDefinition:
 
 
 @overload
-def job(compose_fn: Callable[[], None], /) -> JobDefinition: ...
+def job(compose_fn: Callable[[], object], /) -> JobDefinition: ...
 @overload
 def job(
     *,
@@ -102,20 +102,20 @@ def job(
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
     **unknown: Any,
-) -> Callable[[Callable[[], None]], JobDefinition]: ...
+) -> Callable[[Callable[[], object]], JobDefinition]: ...
 def job(
-    compose_fn: Callable[[], None] | None = None,
+    compose_fn: Callable[[], object] | None = None,
     /,
     *,
     name: str | None = None,
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
     **unknown: Any,
-) -> JobDefinition | Callable[[Callable[[], None]], JobDefinition]:
+) -> JobDefinition | Callable[[Callable[[], object]], JobDefinition]:
     """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError."""
     refuse_unknown("@job", unknown)
 
-    def decorate(function: Callable[[], None]) -> JobDefinition:
+    def decorate(function: Callable[[], object]) -> JobDefinition:
         return JobDefinition(function, name or function.__name__, description, tags or {})
 
     return decorate if compose_fn is None else decorate(compose_fn)

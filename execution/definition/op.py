@@ -44,6 +44,7 @@ class OpDefinition:
         self.description = description
         self.tags = dict(tags)
         self.outs = dict(outs)
+        self.is_dynamic = any(out.dynamic for out in self.outs.values())
         self._version = version
         self.parameters = list(inspect.signature(function).parameters.values())
         self.takes_context = bool(self.parameters) and self.parameters[0].name in CONTEXT_NAMES

@@ -28,7 +28,7 @@ class InProcessExecutor:
     def submit(self, ticket: Ticket) -> None:
         """Queue an attempt; its code runs inside `next_message`."""
         assert self._outputs is not None
-        pool = self._pool if any(out.dynamic for out in ticket.op.outs.values()) else None
+        pool = self._pool if ticket.op.is_dynamic else None
         self._messages = run_step(ticket, self._outputs, pool)
 
     def next_message(self) -> Told:

@@ -195,7 +195,7 @@ def _add_reads(
 def _add_plain(
     state: RunState, owner: StepId, output: str, found: dict[int, tuple[StepId, str]]
 ) -> None:
-    seq = state.output_seq(owner, output)
+    seq = state.kept_seq(owner, output)
     if seq:
         found[seq] = (owner, output)
 
@@ -207,7 +207,7 @@ def _add_piece(
     key: str,
     found: dict[int, tuple[StepId, str]],
 ) -> None:
-    if state.status(owner) != SUCCEEDED:
+    if state.status(owner) != SUCCEEDED and owner not in state.lost:
         return
     seq = state.piece_seq(Level(source.node, source.output), owner.key_path, key)
     if seq:

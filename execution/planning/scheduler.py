@@ -73,6 +73,7 @@ class Scheduler:
         self._arguments = {
             node.name: _arguments_of(node, graph.wires[node.name]) for node in graph.nodes
         }
+        self._barriers = {node.name: self._barriers_of(node) for node in graph.nodes}
         self._waking = {node.name: self._woken_by(node) for node in graph.nodes}
         self.rebuild()
 
@@ -106,6 +107,16 @@ class Scheduler:
                 woken.append((reader, at_key and not collects))
         return woken
 
+    def _barriers_of(self, node: Node) -> list[Wire]:
+        """The collects of a mapped node that do not depend on the last key of its path."""
+        found = []
+        for wire in self._graph.wires[node.name]:
+            if node.scope and isinstance(wire.source, FromCollect):
+                maker = self._graph.by_name[wire.source.level.node]
+                if node.scope[-1] not in (*maker.scope, *wire.producer.scope[:-1]):
+                    found.append(wire)
+        return found
+
     # Into the queue
 
     def _consider(self, node: Node, key_path: KeyPath) -> None:
@@ -124,13 +135,21 @@ class Scheduler:
 
     def _walk_all(self, node: Node, prefix: KeyPath) -> None:
         expansion = self._state.expansion_under(node, prefix)
-        if expansion is None:
+        if expansion is None or self._waits_for_all(node, prefix):
             return
         columns = self._state.steps(node, prefix)
         self._walk(node, _Cursor(prefix, self._ordinals(node, prefix), expansion, columns), 0)
         for step in self._state.deaths:
             if step.node == node.name and self._is_late(step):
                 self._consider(node, step.key_path)
+
+    def _waits_for_all(self, node: Node, prefix: KeyPath) -> bool:
+        """True while a collect is open that all clones below a key path read: none of them is ready then."""
+        path = (*prefix, "")
+        return any(
+            collect_readiness(self._state, node, path, wire) == OPEN
+            for wire in self._barriers[node.name]
+        )
 
     def _walk(self, node: Node, cursor: _Cursor, start: int) -> None:
         """Queue the cursor at its first pending step from `start` on."""

@@ -1,13 +1,15 @@
 """The one loop over one stream of events.
 
-Append the event, then act on it. The engine knows nothing that RunState has not folded from events; a resume is the same
-loop, begun from what the log holds. Everything that arrives from workers arrives here, at one place.
+Append the event, then act on it. The engine knows nothing that RunState has not folded from events; a resume is
+the same loop, begun from what the log holds. Everything that arrives from workers arrives here, at one place.
 """
 
 import contextlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Protocol
+
+from msgspec import structs
 
 from execution.definition.job import JobDefinition
 from execution.errors import ExpansionChanged, OutputNotReproduced
@@ -20,6 +22,7 @@ from execution.running.step_runner import Ticket, Told
 from runstore.errors import RunStoreError
 from runstore.keys import parse_step_key
 from runstore.log.events import (
+    STORES,
     AnyEvent,
     DynamicOutputStored,
     ExpansionSealed,
@@ -87,7 +90,7 @@ class Engine:
         self._fail_fast = fail_fast
         self._stop = ""
         self._running = 0
-        self._losses: Counter[int] = Counter()
+        self._losses: Counter[tuple[str, str]] = Counter()
         self._scheduler = Scheduler(recorder.state)
         self._inputs = InputResolver(recorder, job.declared)
         tags = {**job.tags, **(self._state.started.tags if self._state.started else {})}
@@ -122,6 +125,8 @@ class Engine:
                 return
             if decision.skip:
                 self._append(StepSkipped(str(decision.step), decision.skip))
+                if self._recorder.is_due():
+                    self._recorder.commit()
             else:
                 self._start(decision)
 
@@ -137,7 +142,7 @@ class Engine:
         arguments, seqs = self._inputs.resolve(node, step, self._record)
         op, step_key = self._job.ops[node.name], str(step)
         context = self._context(node, step)
-        self._append(StepStarted(step_key, seqs, op.code, "", context.attempt))
+        self._append(StepStarted(step_key, seqs, op.code, context.attempt))
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
@@ -170,9 +175,7 @@ class Engine:
         if told.lost is not None:
             self._input_lost(told.step_key, told.lost)
         for event in told.events:
-            if self._state.lost:
-                self._check_reproduced(event)
-            self._append(event)
+            self._append(self._reproduced(event) if self._state.lost else event)
         if not told.is_last and self._recorder.is_due():
             self._recorder.commit()
 
@@ -186,9 +189,10 @@ class Engine:
         """Lost bytes are made again by the step that made them; the reader waits for it (rule R6)."""
         for seq in loss.seqs:
             event = self._recorder.event(seq)
-            assert isinstance(event, OutputStored | DynamicOutputStored)
-            self._losses[seq] += 1
-            if self._losses[seq] > 1:
+            assert isinstance(event, STORES)
+            lost = (event.step, _label(event))
+            self._losses[lost] += 1
+            if self._losses[lost] > 1:  # made again and lost again: no third time
                 raise loss.error
             self._append(invalidation_of(event))
         node = _step(step_key).node
@@ -196,51 +200,47 @@ class Engine:
         self._recorder.commit()
         self._scheduler.rebuild()
 
-    def _check_reproduced(self, event: AnyEvent) -> None:
+    def _reproduced(self, event: AnyEvent) -> AnyEvent:
         """A step that runs again for lost bytes must give the same keys and, if they were used, the same bytes."""
         if not isinstance(event, OutputStored | DynamicOutputStored | ExpansionSealed):
-            return
+            return event
         step = _step(event.step)
         lost = self._state.lost.get(step)
         if lost is None:
-            return
-        if isinstance(event, ExpansionSealed):
-            expansion = self._state.expansion(Level(step.node, event.output), step.key_path)
-            if expansion is not None and expansion.digest != event.keys_digest:
-                raise ExpansionChanged(
-                    f"step {event.step!r} ran again for lost bytes and yielded {event.count:,} keys under "
-                    f"{event.output!r} that are not the {len(expansion):,} sealed ones in order; "
-                    "make it yield them again, restore the lost files, or start a new run"
-                )
-            return
-        self._check_same_bytes(event, step, lost)
+            return event
+        if not isinstance(event, ExpansionSealed):
+            return self._with_used_bytes(event, step) if _label(event) in lost else event
+        expansion = self._state.expansion(Level(step.node, event.output), step.key_path)
+        if expansion is not None and expansion.digest != event.keys_digest:
+            raise ExpansionChanged(
+                f"step {event.step!r} ran again for lost bytes and yielded {event.count:,} keys under "
+                f"{event.output!r} that are not the {len(expansion):,} sealed ones in order; "
+                "make it yield them again, restore the lost files, or start a new run"
+            )
+        return event
 
-    def _check_same_bytes(
-        self, event: OutputStored | DynamicOutputStored, step: StepId, lost: frozenset[str]
-    ) -> None:
-        label, old = _label(event), self._old_seq(event, step)
-        if label not in lost or not old:
-            return
-        stored = self._recorder.event(old)
-        assert isinstance(stored, OutputStored | DynamicOutputStored)
-        if stored.reference.sha256 == event.reference.sha256:
-            return
+    def _with_used_bytes(
+        self, event: OutputStored | DynamicOutputStored, step: StepId
+    ) -> OutputStored | DynamicOutputStored:
         key = event.mapping_key if isinstance(event, DynamicOutputStored) else None
+        if key is None:
+            old = self._state.kept_seq(step, event.output)
+        else:
+            old = self._state.piece_seq(Level(step.node, event.output), step.key_path, key)
+        stored = self._recorder.event(old) if old else event
+        assert isinstance(stored, STORES)
+        if stored.reference.sha256 == event.reference.sha256:
+            return event
         reader = has_read(self._state, step, event.output, key)
-        if reader is not None:
-            raise OutputNotReproduced(
-                f"step {event.step!r} ran again for the lost output {label!r} and gave other bytes, but '{reader}' has "
-                f"succeeded with the lost ones; restore {self._outputs.address(stored.reference)} from a copy, "
-                "or start a new run"
-            )
-
-    def _old_seq(self, event: OutputStored | DynamicOutputStored, step: StepId) -> int:
-        if isinstance(event, DynamicOutputStored):
-            return self._state.piece_seq(
-                Level(step.node, event.output), step.key_path, event.mapping_key
-            )
-        place = self._state.find(step)
-        return place[0].outputs[event.output][place[1]] if place else 0
+        if reader is None:
+            return event
+        if self._outputs.is_there(stored.reference, deep=True):  # restored meanwhile from a copy
+            return structs.replace(event, reference=stored.reference)
+        raise OutputNotReproduced(
+            f"step {event.step!r} ran again for the lost output {_label(event)!r} and gave other bytes, but "
+            f"'{reader}' has succeeded with the lost ones; restore {self._outputs.address(stored.reference)} "
+            "from a copy, or start a new run"
+        )
 
     # Ending
 

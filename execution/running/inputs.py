@@ -243,13 +243,22 @@ def _load(argument: Argument, outputs: OutputStore) -> Any:
         case Stored():
             return _read(argument.seq, argument.reference, argument.declared, outputs)
         case Collected():
-            values = [
-                _read(seq, reference, argument.declared, outputs)
-                for seq, reference in zip(argument.seqs, argument.references(), strict=True)
-            ]
+            values = _read_all(argument, outputs)
             return (
                 dict(zip(argument.keys, values, strict=True)) if argument.form == "dict" else values
             )
+
+
+def _read_all(collected: Collected, outputs: OutputStore) -> list[Any]:
+    values = []
+    stored = zip(collected.seqs, collected.references(), strict=True)
+    for seq, reference in stored:
+        try:
+            values.append(_read(seq, reference, collected.declared, outputs))
+        except InputLost as lost:  # find all that is lost at once, so that it is made again at once
+            more = [seq for seq, rest in stored if not outputs.is_there(rest, deep=True)]
+            raise InputLost([*lost.seqs, *more], lost.error) from None
+    return values
 
 
 def _read(seq: int, reference: OutputReference, declared: Any, outputs: OutputStore) -> Any:

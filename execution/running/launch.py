@@ -27,8 +27,7 @@ from runstore.keys import check_run_id, new_run_id
 from runstore.log.codec import check_exact
 from runstore.log.events import (
     FORMAT_VERSION,
-    DynamicOutputStored,
-    OutputStored,
+    STORES,
     RunResumed,
     RunStarted,
     RunSucceeded,
@@ -54,10 +53,10 @@ def execute(
 ) -> RunResult:
     """Run a job to its end and return what came of it; failed steps are in the result, not raised.
 
-    `store`: a RunStore, a path, or None for the configured default (created where there is none). With a `run_id` of
-    your choice the call is idempotent: it starts the run, resumes it, or reports its success; a `run_config` that
-    differs from the log's is then refused. `fail_fast`: start no new step after a failure. `control`: who watches and may
-    stop the run.
+    `store`: a RunStore, a path, or None for the configured default (created where there is none). With a
+    `run_id` of your choice the call is idempotent: it starts the run, resumes it, or reports its success; a
+    `run_config` that differs from the log's is then refused. `fail_fast`: start no new step after a failure.
+    `control`: who watches and may stop the run.
 
     Raises ConfigError, StorageFailed (resumable), TakenOver.
     """
@@ -72,7 +71,7 @@ def execute(
         job=job.reference,
         graph=job.graph,
         config=config,
-        tags=dict(tags or {}),
+        tags=_check_tags(tags),
         level=opened.level,
         base=opened.base_for(run_id),
         host=host,
@@ -98,8 +97,8 @@ def resume(
     """Go on with a run that crashed, failed or was cancelled, at its first incomplete step (rules R1-R8).
 
     `job`: in place of the one that the log names. `run_config`, `outputs`: in place of the log's, and recorded.
-    `on_code_change`: "reuse" finished work of ops that have changed, "rerun" them and what is downstream, or "fail". On a
-    run that has succeeded it does nothing.
+    `on_code_change`: "reuse" finished work of ops that have changed, "rerun" them and what is downstream, or
+    "fail". On a run that has succeeded it does nothing.
 
     Raises RunAlive unless `take_over`, PlanChanged, CodeChanged, JobNotFound, and what `execute` raises.
     """
@@ -111,7 +110,7 @@ def resume(
     if isinstance(recorder.state.ended, RunSucceeded):
         return RunResult(opened, recorder.state, job or _known_job(recorder.state))
     job = job or job_of(recorder.state)
-    plan = plan_into(recorder, opened, job, run_config, outputs, on_code_change)
+    plan = plan_into(recorder, opened, job, run_config, outputs, on_code_change, take_over)
     recorder.open_epoch(take_over=take_over)
     control = control or NoControl()
     control.planned(plan)
@@ -170,13 +169,14 @@ def plan_into(
     run_config: Mapping[str, Any] | None,
     outputs: str | None,
     on_code_change: OnCodeChange,
+    take_over: bool = False,
 ) -> ResumePlan:
     """Append what a resume begins with, uncommitted, and say what follows from it."""
     state = recorder.state
     check_graph(state, job.graph)
     codes = {node: op.code for node, op in job.ops.items()}
     changed = changed_code(state, codes)
-    resumed, changes = _resumed(state, store, job, run_config, outputs)
+    resumed, changes = _resumed(state, store, job, run_config, outputs, take_over)
     recorder.append(resumed)
     for event in code_invalidations(state, changed, on_code_change):
         recorder.append(event)
@@ -192,6 +192,7 @@ def _resumed(
     job: JobDefinition,
     run_config: Mapping[str, Any] | None,
     outputs: str | None,
+    take_over: bool,
 ) -> tuple[RunResumed, tuple[str, ...]]:
     config = None if run_config is None else check_config(job, run_config)
     base = store.base_for(state.run_id) if outputs is not None else None
@@ -202,7 +203,9 @@ def _resumed(
         "job": job.reference if job.reference and job.reference != state.job else None,
     }
     host, pid = this_host()
-    event = RunResumed(host=host, pid=pid, version=__version__, log_digest="", **new)
+    event = RunResumed(
+        host=host, pid=pid, version=__version__, log_digest="", take_over=take_over, **new
+    )
     return event, tuple(name for name, value in new.items() if value is not None)
 
 
@@ -213,7 +216,11 @@ def _invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
     checked: set[int] = set()
     lost: list[str] = []
     while True:
-        wanted = [seq for seq in reads(state) if seq not in checked]
+        wanted = [
+            seq
+            for seq, (owner, label) in reads(state).items()
+            if seq not in checked and label not in state.lost.get(owner, ())
+        ]
         missing = [
             seq
             for seq, reference in zip(wanted, recorder.references(wanted), strict=True)
@@ -229,15 +236,15 @@ def _invalidate(recorder: Recorder, missing: Iterable[int]) -> list[str]:
     by_step: dict[str, list[str]] = {}
     events = [recorder.event(seq) for seq in missing]
     for event in events:
-        assert isinstance(event, OutputStored | DynamicOutputStored)
+        assert isinstance(event, STORES)
         invalidated = invalidation_of(event)
         by_step.setdefault(event.step, []).extend(invalidated.lost)
     for event in events:
-        assert isinstance(event, OutputStored | DynamicOutputStored)
+        assert isinstance(event, STORES)
         labels = by_step.pop(event.step, None)
         if labels:
             recorder.append(invalidation_of(event, tuple(labels)))
-    return [event.step for event in events if isinstance(event, OutputStored | DynamicOutputStored)]
+    return [event.step for event in events if isinstance(event, STORES)]
 
 
 def _drive(
@@ -288,19 +295,19 @@ def _again(
 
 def check_config(job: JobDefinition, run_config: Mapping[str, Any] | None) -> dict[str, Any]:
     """A run config as it goes into the log; raises ConfigError with the path of what does not fit the job."""
-    config = dict(run_config or {})
+    config = dict(_mapping(run_config or {}, "$"))
     for name in config:
         if name != "ops":
             raise ConfigError(
                 f"run config: $.{name} is not known; write {{'ops': {{NODE: {{'config': …}}}}}}"
             )
-    for node, settings in dict(config.get("ops") or {}).items():
+    for node, settings in _mapping(config.get("ops", {}), "$.ops").items():
         if node not in job.ops:
             known = ", ".join(job.ops)
             raise ConfigError(
                 f"run config: $.ops.{node} is no op of job {job.name!r}; it has {known}"
             )
-        for name in settings:
+        for name in _mapping(settings, f"$.ops.{node}"):
             if name != "config":
                 raise ConfigError(
                     f"run config: $.ops.{node}.{name} is not known; write $.ops.{node}.config"
@@ -309,6 +316,19 @@ def check_config(job: JobDefinition, run_config: Mapping[str, Any] | None) -> di
         return dict(check_exact(config, "run config"))
     except NotStorable as error:
         raise ConfigError(str(error)) from None
+
+
+def _mapping(value: Any, path: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"run config: {path} is a {type(value).__name__}; write a mapping")
+    return value
+
+
+def _check_tags(tags: Mapping[Any, Any] | None) -> dict[str, str]:
+    for name, value in dict(tags or {}).items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise ConfigError(f"tag {name!r} is {value!r}; use text for both")
+    return dict(tags or {})
 
 
 def job_of(state: RunState) -> JobDefinition:

@@ -5,12 +5,14 @@ from typing import Any, NamedTuple
 
 from execution.definition.job import JobDefinition
 from runstore.errors import StepNotFound
-from runstore.log.events import ErrorInfo, StepFailed
+from runstore.log.events import ErrorInfo, RunCancelled, RunFailed, RunSucceeded, StepFailed
 from runstore.log.graph import Level, Node, Output
 from runstore.log.recorder import reference_of
 from runstore.log.state import SUCCEEDED, RunState, StepId
 from runstore.outputs.serializers import deserialize
 from runstore.store import RunStore, as_store
+
+_ENDINGS = {RunSucceeded: "succeeded", RunFailed: "failed", RunCancelled: "cancelled"}
 
 
 class StepFailure(NamedTuple):
@@ -46,7 +48,8 @@ class RunResult:
     @property
     def status(self) -> str:
         """running, crashed, succeeded, failed or cancelled."""
-        return self._store.run(self.run_id).status
+        ended = self._state.ended
+        return _ENDINGS[type(ended)] if ended else self._store.run(self.run_id).status
 
     @property
     def success(self) -> bool:

@@ -1,7 +1,7 @@
 """One attempt of one step: load its inputs, call the op, store what it gives, and tell it as events.
 
-This is a worker's whole part. It never sees the log; it gives events without envelope, in the order in which things became
-true, each after its bytes are durable, the last one saying how the attempt ended.
+This is a worker's whole part. It never sees the log; it gives events without envelope, in the order in which
+things became true, each after its bytes are durable, the last one saying how the attempt ended.
 """
 
 import traceback
@@ -40,6 +40,7 @@ from runstore.outputs.serializers import Serialized, serialize
 WINDOW = 16
 """How many stores of one generator may be in flight (rule X1)."""
 MAX_ERROR_TEXT = 65_536
+GIVEN, SEQUENCES = (Output, DynamicOutput), (list, tuple)
 
 
 class Ticket(msgspec.Struct, frozen=True):
@@ -72,7 +73,7 @@ def run_step(
     begun = perf_counter()
     done: list[AnyEvent] = []
     try:
-        for event in attempt.events(load(ticket.arguments, outputs)):
+        for event in attempt.events(attempt.call(load(ticket.arguments, outputs))):
             if attempt.streams:
                 yield Told(key, (event,), is_last=False)
             else:
@@ -115,21 +116,22 @@ class _Attempt:
         self.streams = False
         """The op gives its outputs one by one; each is told as it is stored."""
 
-    def events(self, arguments: dict[str, Any]) -> Iterator[AnyEvent]:
-        """Call the op and store what it gives; ends once everything is durable."""
+    def call(self, arguments: dict[str, Any]) -> Any:
+        """Call the op."""
         if self._op.takes_context:
-            result = self._op.function(self._ticket.context, **arguments)
-        else:
-            result = self._op.function(**arguments)
+            return self._op.function(self._ticket.context, **arguments)
+        return self._op.function(**arguments)
+
+    def events(self, result: Any) -> Iterator[AnyEvent]:
+        """Store what the op gives; ends once everything is durable."""
         for given in self._each(result):
-            key = self._new_key(given)
-            serialized = self._serialized(given.output_name, given.value)
+            key, output = self._new_key(given), given.output_name
+            serialized = self._serialized(output, given.value)
+            del given  # the op may be at work on the next for long; this one is not kept
             if self._pool is None:
-                yield self._event(
-                    given.output_name, key, self._put(given.output_name, key, serialized)
-                )
+                yield self._event(output, key, self._put(output, key, serialized))
             else:
-                yield from self._fly(self._pool, given.output_name, key, serialized)
+                yield from self._fly(self._pool, output, key, serialized)
         while self._flying:
             yield self._landed()
         self._check_complete()
@@ -148,15 +150,15 @@ class _Attempt:
         if isinstance(result, types.GeneratorType):
             self.streams = True
             return result
-        if isinstance(result, Output | DynamicOutput):
+        if isinstance(result, GIVEN):
             return (result,)
         if _are_given(result):
-            return result
+            return self._by_position(result) if self._has_places(result) else result
         if len(outs) == 1 and not self._keys:
             return (Output(result, next(iter(outs))),)
-        if result is None or (isinstance(result, list | tuple) and not result):
+        if result is None or (isinstance(result, SEQUENCES) and not result):
             return ()
-        if isinstance(result, tuple) and len(result) == len(outs):
+        if self._has_places(result):
             return self._by_position(result)
         raise StepError(
             f"step {self._ticket.step_key!r} returned a {type(result).__name__}; yield Output and "
@@ -168,7 +170,18 @@ class _Attempt:
             if isinstance(value, list) and out.dynamic:
                 yield from value
             else:
-                yield value if isinstance(value, Output) else Output(value, name)
+                yield self._placed(value, name)
+
+    def _has_places(self, result: Any) -> bool:
+        return isinstance(result, tuple) and len(result) == len(self._op.outs)
+
+    def _placed(self, value: Any, name: str) -> Any:
+        """In a tuple an Output without a name of its own is that of its place."""
+        if not isinstance(value, GIVEN):
+            return Output(value, name)
+        if isinstance(value, Output) and value.output_name not in self._op.outs:
+            return Output(value.value, name) if value.output_name == "result" else value
+        return value
 
     def _fly(
         self, pool: ThreadPoolExecutor, output: str, key: str | None, serialized: Serialized
@@ -208,7 +221,7 @@ class _Attempt:
 
     def _new_key(self, given: Any) -> str | None:
         """Check that this output may be given now; its mapping key, if it is dynamic."""
-        if not isinstance(given, Output | DynamicOutput):
+        if not isinstance(given, GIVEN):
             raise StepError(
                 f"step {self._ticket.step_key!r} yielded a {type(given).__name__}; yield Output(value) or "
                 "DynamicOutput(value, mapping_key)"
@@ -220,7 +233,8 @@ class _Attempt:
                 f"step {step!r} gave output {name!r}; op {self._op.name!r} has {', '.join(self._op.outs)}"
             )
         if isinstance(given, Output):
-            return self._new_plain(step, name, out.dynamic)
+            self._check_plain(step, name, out.dynamic)
+            return None
         if not out.dynamic:
             raise StepError(
                 f"step {step!r} gave a DynamicOutput for {name!r}, which is not a DynamicOut; yield Output"
@@ -232,7 +246,7 @@ class _Attempt:
         self._check_new(step, name, key)
         return key
 
-    def _new_plain(self, step: str, name: str, dynamic: bool) -> None:
+    def _check_plain(self, step: str, name: str, dynamic: bool) -> None:
         if dynamic:
             raise StepError(
                 f"step {step!r} gave an Output for {name!r}, which is a DynamicOut; yield DynamicOutput"
@@ -243,12 +257,12 @@ class _Attempt:
 
     def _check_new(self, step: str, name: str, key: str) -> None:
         keys = self._keys[name]
-        position = keys.setdefault(key, len(keys))
-        if position != len(keys) - 1:
+        if key in keys:
             raise StepError(
-                f"step {step!r} yielded mapping key {key!r} twice, as items {position + 1} and {len(keys) + 1}; "
+                f"step {step!r} yielded mapping key {key!r} twice, as items {keys[key] + 1} and {len(keys) + 1}; "
                 "mapping keys must be unique within one output"
             )
+        keys[key] = len(keys)
         if not key.isascii():
             other = unicodedata.normalize(
                 "NFD" if unicodedata.is_normalized("NFC", key) else "NFC", key
@@ -275,9 +289,9 @@ class _Attempt:
 
 def _are_given(result: Any) -> bool:
     return (
-        isinstance(result, list | tuple)
+        isinstance(result, SEQUENCES)
         and bool(result)
-        and all(isinstance(one, Output | DynamicOutput) for one in result)
+        and all(isinstance(one, GIVEN) for one in result)
     )
 
 

@@ -124,7 +124,7 @@ def _log(database: Database) -> Iterator[Check]:
         runs, events = database.query(
             "SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM events)"
         ).fetchone()
-        yield Check("database", "ok", f"quick_check is ok; {runs:,} runs, {events:,} events")
+        yield Check("database", "ok", f"quick_check is ok; runs: {runs:,}, events: {events:,}")
     else:
         fact = f"quick_check: {'; '.join(found[:3])}"
         yield Check("database", "problem", fact, f"restore {LOG_NAME} from a copy")

@@ -112,7 +112,7 @@ class _Story:
             self._fact(seq, event, f"run resumed; {self.again}")
             self.settled = 0
         elif self.settled:
-            self._fact(seq, event, f"run resumed; finished work is reused (seq {self.settled})")
+            self._fact(seq, event, f"run resumed; it had been settled at seq {self.settled}")
         self._running = self._failed = False
 
     def _invalidated(self, seq: int, event: StepInvalidated) -> None:
@@ -131,7 +131,7 @@ class _Story:
                 self.started, self.attempt, self._running = seq, event.attempt, True
                 self._fact(seq, event, f"attempt {event.attempt} started{_reading(event)}")
             case OutputStored():
-                size = f"{event.reference.size_bytes:,} bytes"
+                size = f"{event.reference.size_bytes:,} B"
                 self._fact(seq, event, f"{event.output} stored, {size} at {event.reference.path}")
             case ExpansionSealed():
                 self._fact(seq, event, f"{event.output} sealed with {event.count:,} keys")

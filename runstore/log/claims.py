@@ -1,13 +1,12 @@
 """Who executes which run, as far as can be told.
 
-A claim is courtesy: it answers "is it alive?" so that a resume does not disturb a living run. Safety does not rest on it,
-but on (run, seq) and epoch in the log.
+A claim is courtesy: it answers "is it alive?" so that a resume does not disturb a living run. Safety does not
+rest on it, but on (run, seq) and epoch in the log.
 """
 
 import os
 import socket
 import subprocess
-import sys
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +14,8 @@ from pathlib import Path
 import msgspec
 
 from runstore.log.database import Connection, Database
+
+_PROC = Path("/proc/self")
 
 BEAT_S = 10.0
 TIME_TO_LIVE_S = 30.0
@@ -42,7 +43,7 @@ class Claim(msgspec.Struct, frozen=True):
 
     def is_alive(self) -> bool:
         """Known at once for a process of this boot and pid namespace; else by the age of its heartbeat."""
-        if self.boot == boot_id():
+        if self.pid_started and self.boot == boot_id():
             return process_started(self.pid) == self.pid_started
         return self.age_s < TIME_TO_LIVE_S
 
@@ -107,7 +108,7 @@ class Claims:
 
 def process_started(pid: int) -> str:
     """When the process with this pid began, in a form that only ever equals itself; empty where there is none."""
-    if sys.platform == "linux":
+    if _PROC.is_dir():
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
         except OSError:
@@ -123,7 +124,7 @@ def process_started(pid: int) -> str:
 @lru_cache(maxsize=1)
 def boot_id() -> str:
     """This boot of this machine, and this pid namespace in it: where a pid means what it says."""
-    if sys.platform == "linux":
+    if _PROC.is_dir():
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot}/{os.readlink('/proc/self/ns/pid')}"
     found = subprocess.run(

@@ -1,8 +1,8 @@
 """The vocabulary of the log: one frozen type per fact.
 
-Events are values; building one does nothing. A worker builds them without envelope; `Recorder.append` stamps epoch and
-time, and their seq is their place in the log. The step of an event is its step key (`echo[a]`), from which node and key path
-follow. FORMAT.md shows each kind as it stands on disk.
+Events are values; building one does nothing. A worker builds them without envelope; `Recorder.append` stamps
+epoch and time, and their seq is their place in the log. The step of an event is its step key (`echo[a]`), from
+which node and key path follow. FORMAT.md shows each kind as it stands on disk.
 """
 
 import datetime as dt
@@ -89,8 +89,9 @@ class StepStarted(Event, frozen=True, tag="StepStarted"):
     """Argument -> seq of the event that stored its value, or of the `CollectResolved`; lists for fan-in lists."""
     code: str
     """Digest of the op's source (rule R5)."""
-    worker: str
     attempt: int = 1
+    worker: str = ""
+    """Empty: the process that drives the run."""
 
 
 class OutputStored(Event, frozen=True, tag="OutputStored"):
@@ -216,8 +217,7 @@ AnyEvent = (
     | RunFailed
     | RunCancelled
 )
+STORES = (OutputStored, DynamicOutputStored)
+"""The events that hold a reference; a tuple, since a union would be built anew at every isinstance."""
 RunEnded = RunSucceeded | RunFailed | RunCancelled
-KINDS: dict[str, type[Event]] = {
-    kind.__struct_config__.tag: kind  # type: ignore[misc]
-    for kind in AnyEvent.__args__
-}
+KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in AnyEvent.__args__}

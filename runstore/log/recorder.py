@@ -19,7 +19,12 @@ from runstore.log.claims import BEAT_S, Claims
 from runstore.log.codec import LogDigest, decode, encode
 from runstore.log.database import CommitUncertain, Connection, Database
 from runstore.log.event_log import EventLog
-from runstore.log.events import AnyEvent, DynamicOutputStored, OutputStored, RunResumed, RunStarted
+from runstore.log.events import (
+    STORES,
+    AnyEvent,
+    RunResumed,
+    RunStarted,
+)
 from runstore.log.replay import SEALED_KINDS, replay
 from runstore.log.state import RunState, StepId
 from runstore.outputs.reference import OutputReference
@@ -76,7 +81,8 @@ class Recorder:
         return cls(database, run, run_id, *replay(EventLog(database).read(run), run_id))
 
     def open_epoch(self, *, take_over: bool = False) -> None:
-        """Write what was appended since `reopen`, beginning with `RunResumed`, and the claim in one durable transaction.
+        """Write what was appended since `reopen`, beginning with `RunResumed`, and the claim in one durable
+        transaction.
 
         Raises RunAlive while the run's executor lives, unless `take_over`; TakenOver if another has resumed it since
         `reopen`.
@@ -109,7 +115,7 @@ class Recorder:
         if not self._pending:
             self._pending_since = time.monotonic()
         self._pending.append(body)
-        if isinstance(event, OutputStored | DynamicOutputStored):
+        if isinstance(event, STORES):
             self._near.keep(seq, event.reference)
         failpoints.reached("event.after", event)
         return settled
@@ -171,7 +177,7 @@ class Recorder:
         """(seq, reference) of the events on disk from `seq` on that store an output."""
         for other, body in self._log.read(self._run, after=seq - 1):
             event = decode(body, self.run_id, other)
-            if isinstance(event, OutputStored | DynamicOutputStored):
+            if isinstance(event, STORES):
                 yield other, event.reference
             elif other == seq:
                 raise LogDamaged(f"run {self.run_id!r}, seq {seq} stores no output")
@@ -239,7 +245,7 @@ class _NearReferences:
     def read_ahead(
         self, seq: int, stored: Iterator[tuple[int, OutputReference]]
     ) -> OutputReference:
-        """Take the one of `seq` from a reading that begins there; its neighbours too if it follows the last asked for."""
+        """Take the one of `seq` from a reading that begins there; its neighbours too if asked for in order."""
         in_order, self._asked = 0 < seq - self._asked <= NEAR, seq
         found = next(stored)[1]
         self.keep(seq, found)
@@ -256,7 +262,7 @@ def _batches(seqs: Iterable[int]) -> Iterator[list[int]]:
 
 def reference_of(event: AnyEvent) -> OutputReference:
     """The reference that an event which stores an output holds."""
-    assert isinstance(event, OutputStored | DynamicOutputStored), event
+    assert isinstance(event, STORES), event
     return event.reference
 
 

@@ -14,7 +14,6 @@ from runstore.log.events import Counts
 from runstore.log.graph import FromCollect, FromOutput, Node
 from runstore.log.state import (
     FAILED,
-    OUTPUT_LOST,
     PENDING,
     SKIPPED,
     STATUS_NAMES,
@@ -62,10 +61,10 @@ class Remaining:
         """One node, counted."""
         mapped = bool(node.scope)
         if not self.is_expanded(node):
-            states = {"blocked": 1} if node.name in self._closed and not mapped else {}
+            closed = {"blocked": 1} if node.name in self._closed and not mapped else {}
             sealed = 0 if self._is_skipped(node) else None
             orphans = len(self._state.orphans(node)) if mapped else 0
-            return NodeProgress(node.name, mapped, sealed, states, {}, orphans)
+            return NodeProgress(node.name, mapped, sealed, closed, {}, orphans)
         states: Counter[str] = Counter()
         why: Counter[str] = Counter()
         for prefix in self._state.prefixes(node):
@@ -101,7 +100,7 @@ class Remaining:
 
     def _holds(self, producer: StepId) -> bool:
         status = self._state.status(producer)
-        return status == SUCCEEDED or (status == PENDING and self._why(producer) == OUTPUT_LOST)
+        return status == SUCCEEDED or (status != FAILED and producer in self._state.lost)
 
     def _is_skipped(self, node: Node) -> bool:
         """True where what a node is cloned for was skipped: it has no steps (rule X3)."""

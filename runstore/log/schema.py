@@ -1,8 +1,9 @@
 """The tables of `runs.db`: FORMAT.md, section "Tables", in SQL.
 
-One truth, `events`, whose rows can only be appended; what is asked of them are VIRTUAL columns, so nothing stands twice and
-nothing can disagree. sqlite-utils keeps the migrations (`migrations.py`); it has no words for generated columns or
-triggers, so the tables are DDL, and `events` never goes through `transform`, `insert` or `upsert`.
+One truth, `events`, whose rows can only be appended; what is asked of them are VIRTUAL columns, so nothing
+stands twice and nothing can disagree. sqlite-utils keeps the migrations (`migrations.py`); it has no words for
+generated columns or triggers, so the tables are DDL, and `events` never goes through `transform`, `insert` or
+`upsert`.
 """
 
 import sqlite3
@@ -19,7 +20,8 @@ CREATE TABLE runs (
     id  TEXT NOT NULL UNIQUE
 ) STRICT"""
 
-# The log. `body` is the event as JSON; all other columns are read from it.
+# The log. `body` is the event as JSON; the other columns are read from it. Each is computed at every append, so there
+# are just those that an index, a trigger or a filter by kind needs; `event_list` has the rest.
 EVENTS = """
 CREATE TABLE events (
     run      INTEGER NOT NULL,
@@ -28,9 +30,6 @@ CREATE TABLE events (
     kind     TEXT GENERATED ALWAYS AS (body ->> '$.kind') VIRTUAL,
     epoch    INTEGER GENERATED ALWAYS AS (body ->> '$.epoch') VIRTUAL,
     step     TEXT GENERATED ALWAYS AS (body ->> '$.step') VIRTUAL,
-    node     TEXT GENERATED ALWAYS AS (
-                 coalesce(substr(step, 1, instr(step || '[', '[') - 1), body ->> '$.node')) VIRTUAL,
-    key_path TEXT GENERATED ALWAYS AS (substr(step, instr(step || '[', '['))) VIRTUAL,
     sha256   TEXT GENERATED ALWAYS AS (body ->> '$.reference.sha256') VIRTUAL,
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID"""
@@ -79,6 +78,15 @@ CREATE TABLE claims (
     cancel_requested INTEGER NOT NULL DEFAULT 0
 ) STRICT"""
 
+# Every event as a person asks for it.
+EVENT_LIST = """
+CREATE VIEW event_list AS
+SELECT runs.id AS run_id, seq, kind, epoch, body ->> '$.time' AS time, step,
+       coalesce(substr(step, 1, instr(step || '[', '[') - 1), body ->> '$.node') AS node,
+       substr(step, instr(step || '[', '[')) AS key_path,
+       body ->> '$.attempt' AS attempt, sha256, body, events.run
+FROM events JOIN runs USING (run)"""
+
 # One row per run, from its first and last event.
 RUN_LIST = """
 CREATE VIEW run_list AS
@@ -110,6 +118,7 @@ OBJECTS = {
     "events_no_update": UPDATE_TRIGGER,
     "events_no_delete": DELETE_TRIGGER,
     "runs_no_update": RUNS_TRIGGER,
+    "event_list": EVENT_LIST,
     "run_list": RUN_LIST,
 }
 
@@ -139,7 +148,8 @@ def check(connection: sqlite3.Connection, path: str) -> None:
         if _normal(found.get(name, "")) != _normal(ddl):
             fact = "is missing" if name not in found else "was altered"
             raise LogDamaged(
-                f"{path}: {name!r} {fact}, so the log is not protected; nothing was written. Restore the file from a copy"
+                f"{path}: {name!r} {fact}, so the log is not protected; nothing was written. Restore the "
+                f"file from a copy"
             )
 
 

@@ -298,6 +298,14 @@ class RunState:
         column = place[0].outputs.get(output)
         return column[place[1]] if column is not None else 0
 
+    def kept_seq(self, step: StepId, output: str) -> int:
+        """As `output_seq`, but also for a step that is to run again for other lost bytes (rule R6)."""
+        place = self.find(step)
+        if place is None or (step not in self.lost and place[0].status[place[1]] != SUCCEEDED):
+            return 0
+        column = place[0].outputs.get(output)
+        return column[place[1]] if column is not None else 0
+
     def piece_seq(self, level: Level, producer_path: KeyPath, key: str) -> int:
         """The seq of the event that stored one piece of a dynamic output; 0 where it is not sealed."""
         expansion = self.expansion(level, producer_path)
@@ -353,7 +361,8 @@ class RunState:
 
     def _damaged(self, seq: int, fact: str) -> LogDamaged:
         return LogDamaged(
-            f"run {self.run_id!r}, seq {seq}: {fact}; the log is damaged and nothing was written. Restore it from a copy"
+            f"run {self.run_id!r}, seq {seq}: {fact}; the log is damaged and nothing was written. "
+            f"Restore it from a copy"
         )
 
     def _run_started(self, seq: int, event: RunStarted) -> None:
@@ -389,7 +398,7 @@ class RunState:
                 del self._steps[name, prefix]
         for known in (self.running, self.failures, self.lost):
             for step in [step for step in known if step.node not in graph.by_name]:
-                del known[step]  # type: ignore[attr-defined]
+                del known[step]
 
     def _step_started(self, seq: int, event: StepStarted) -> None:
         step, columns, slot = self._move(seq, event, event.step)
@@ -521,9 +530,9 @@ class RunState:
             columns.settled -= 1
         columns.status[slot], columns.why[slot] = PENDING, why
         for known in (self.running, self.failures, self._open, self._started_codes):
-            known.pop(step, None)  # type: ignore[attr-defined]
+            known.pop(step, None)
         if lost:
-            self.lost[step] = frozenset(lost)
+            self.lost[step] = self.lost.get(step, frozenset()).union(lost)
         elif why != INTERRUPTED:
             self.lost.pop(step, None)
 

@@ -7,6 +7,7 @@ accepted bytes. The raw key is in the log; a file name only has to be readable a
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from urllib.parse import quote
 
 MAX_PART_CHARS = 72  # before `.e<epoch>a<attempt>.<ext>`: the whole part stays under 100
@@ -25,13 +26,19 @@ def output_path(
     From the second attempt or epoch on, `.e<epoch>a<attempt>` stands before the extension, so that no address is
     ever written twice. At most 800 bytes: a longer path has its keys replaced by one digest.
     """
-    parts = [file_name(node), file_name(output), *[file_name(key) for key in key_path]]
+    folder = _folder(node, output)
     suffix = f".{extension}" if epoch == attempt == 1 else f".e{epoch}a{attempt}.{extension}"
-    path = "/".join(parts) + suffix
+    keys = [file_name(key) for key in key_path]
+    path = "/".join([folder, *keys]) + suffix
     if len(path) > MAX_PATH_BYTES:
-        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
-        path = "/".join([*parts[:2], f"=-{digest}"]) + suffix
+        digest = hashlib.sha256("\0".join([folder, *keys]).encode()).hexdigest()[:32]
+        path = f"{folder}/=-{digest}{suffix}"
     return path
+
+
+@lru_cache(maxsize=1024)
+def _folder(node: str, output: str) -> str:
+    return f"{file_name(node)}/{file_name(output)}"
 
 
 def file_name(key: str) -> str:

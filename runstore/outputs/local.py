@@ -5,6 +5,9 @@ A file appears under its name whole or not at all: written beside the target, ma
 
 import contextlib
 import os
+import shutil
+import threading
+from collections.abc import Iterator
 
 from runstore import failpoints
 from runstore.errors import OutputMissing, StorageFailed
@@ -19,6 +22,7 @@ class LocalBase:
         self.root = root
         self._durable = durable
         self._known: set[str] = set()
+        self._making = threading.Lock()
 
     @property
     def parallel(self) -> int:
@@ -57,17 +61,19 @@ class LocalBase:
             os.close(fd)
 
     def _make(self, folder: str) -> None:
-        missing = []
-        parent = folder
-        while parent and not os.path.isdir(parent):
-            missing.append(parent)
-            parent = parent.rpartition("/")[0]
-        for directory in reversed(missing):
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(directory, 0o700)
+        with self._making:
+            if folder in self._known:
+                return
+            for directory in reversed(
+                [place for place in _up_to(folder, "/") if not os.path.isdir(place)]
+            ):
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(directory, 0o700)
             if self._durable:
-                _sync_directory(directory.rpartition("/")[0] or "/")
-        self._known.add(folder)
+                # Also what an earlier process made: it may have been killed before its own fsync.
+                for directory in _up_to(folder, self.root):
+                    _sync_directory(directory.rpartition("/")[0] or "/")
+            self._known.add(folder)
 
     def read(self, path: str) -> bytes:
         """The bytes under `path`; raises OutputMissing where there are none."""
@@ -93,14 +99,20 @@ class LocalBase:
 
     def remove(self) -> None:
         """Delete everything below this base."""
-        import shutil
-
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self.root)
 
     def describe(self, path: str) -> str:
         """The address as a person would type it."""
         return f"{self.root}/{path}"
+
+
+def _up_to(folder: str, root: str) -> Iterator[str]:
+    """A folder and its parents, up to the folder that `root` lies in."""
+    last = root.rpartition("/")[0]
+    while folder and len(folder) >= len(last):
+        yield folder
+        folder = folder.rpartition("/")[0]
 
 
 def _write_all(fd: int, data: bytes, path: str) -> None:

@@ -30,7 +30,7 @@ def check_url(url: str) -> str:
     if scheme_of(url) == "file":
         return url
     parts = _split(url)
-    if "::" in parts.scheme or "::" in url.partition("://")[0]:
+    if "::" in url.partition("://")[0]:
         raise ConfigError("outputs cannot go to a chained URL ('::'); name the last storage alone")
     rest = url.replace(parts.netloc, "", 1)
     if "@" in rest and ("@" in parts.netloc or ":" in parts.netloc):

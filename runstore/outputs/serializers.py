@@ -53,7 +53,7 @@ class _Text:
     name, extension = "text", "txt"
 
     def encode(self, value: Any, declared: Any) -> bytes:
-        return _of_type(value, str).encode()
+        return str(_of_type(value, str)).encode()
 
     def decode(self, data: bytes, declared: Any) -> Any:
         return data.decode()
@@ -63,7 +63,7 @@ class _Raw:
     name, extension = "raw", "bin"
 
     def encode(self, value: Any, declared: Any) -> bytes:
-        return _of_type(value, bytes)
+        return bytes(_of_type(value, bytes))
 
     def decode(self, data: bytes, declared: Any) -> Any:
         return data

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlite_utils import Database as SqliteUtils
 
 from execution import DynamicOut, DynamicOutput, OpContext, RunResult, execute, job, op, resume
 from runstore import RunStore
-from runstore.log import recorder, schema
+from runstore.log import recorder
 from runstore.log.database import Database
 from runstore.log.events import Event, ExpansionSealed, RunSucceeded, StepSucceeded
 from runstore.testing import Failpoint, Point, armed, in_fork, kill, record_points
@@ -32,7 +33,7 @@ from tests.acceptance.three_stages import (
 )
 
 COMMITS = {"each": 0.0, "grouped": 1e9}
-SAMPLE = 50
+SAMPLE = 30
 """Pairs of kills per level in the default tier; all of them run in the slow one."""
 SHARDS = 8
 
@@ -86,7 +87,7 @@ POINT_NAMES = {
 def test_second_kill_during_the_resume(
     level: str, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """50 pairs per level, drawn with a fixed seed: killed, resumed, killed again, resumed: still the same (rule R8)."""
+    """30 pairs per level, drawn with a fixed seed: killed, resumed, killed again, resumed: still the same (rule R8)."""
     monkeypatch.setattr(recorder, "GROUP_S", COMMITS["each"])
     draw = random.Random(f"two kills at level {level}")
     scene = Scene(tmp_path, level)
@@ -211,7 +212,7 @@ def test_killed_while_the_tables_are_made(tmp_path: Path) -> None:
 def run_killed_at_statement(nth: int, scene: Scene) -> None:
     """Run, and kill this process at the nth statement of the migrations."""
     statements = 0
-    run_statement = schema.SqliteUtils.execute
+    run_statement = SqliteUtils.execute
 
     def execute_or_die(self: Any, *arguments: Any) -> Any:
         nonlocal statements
@@ -220,7 +221,7 @@ def run_killed_at_statement(nth: int, scene: Scene) -> None:
             kill()
         return run_statement(self, *arguments)
 
-    schema.SqliteUtils.execute = execute_or_die  # type: ignore[method-assign]
+    SqliteUtils.execute = execute_or_die  # type: ignore[method-assign]
     scene.execute()
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from execution import execute, plan_resume, resume
-from runstore import FormatTooNew, LogDamaged, RunStore
+from runstore import FormatTooNew, LogDamaged, RunStore, StoreNotFound
 from runstore.log.replay import replay
 from runstore.testing import Failpoint, armed, in_fork
 from tests.acceptance.three_stages import (
@@ -429,5 +429,20 @@ def test_a_file_that_is_no_database(scene: Scene) -> None:
         with pytest.raises(
             LogDamaged, match=r"runs\.db: file is not a database; nothing was written"
         ):
+            way()
+    assert path.read_bytes() == before
+
+
+def test_a_database_of_something_else(tmp_path: Path) -> None:
+    """A `runs.db` that is no log is neither used nor changed, also by a run that would create a store."""
+    scene = Scene(tmp_path)
+    scene.store.mkdir()
+    path = scene.store / "runs.db"
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE marathons (place TEXT)")
+    connection.close()
+    before = path.read_bytes()
+    for way in (scene.state, scene.plan, scene.resume, scene.execute):
+        with pytest.raises(StoreNotFound, match=r"runs\.db is not a runstore log"):
             way()
     assert path.read_bytes() == before

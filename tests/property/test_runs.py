@@ -1,7 +1,7 @@
 """Random jobs, random crashes: what comes of a run does not depend on how often it was cut off.
 
-A shape (see `tests.shapes`) is executed for real; its result is compared with what plain Python computes, its log is cut
-at a random row, and the rest is resumed. The default tier tries some shapes, the slow tier many.
+A shape (see `tests.shapes`) is executed for real; its result is compared with what plain Python computes,
+its log is cut at a random row, and the rest is resumed. The default tier tries some shapes, the slow tier many.
 """
 
 import json
@@ -68,7 +68,9 @@ def check_end(store: RunStore, result: RunResult, expected: Outcome) -> None:
     *_, (_, last) = store.events(RUN)
     assert isinstance(last, RunSucceeded | RunFailed)
     counts = Counter((f"n{number}", state) for (number, _), state in expected.states.items())
-    found = {(node, state): n for node, states in last.counts.items() for state, n in states.items()}
+    found = {
+        (node, state): n for node, states in last.counts.items() for state, n in states.items()
+    }
     assert {pair: n for pair, n in found.items() if n} == counts
     failed = {shown(step) for step, state in expected.states.items() if state == "failed"}
     assert {failure.step_key for failure in result.failures} == failed
@@ -111,9 +113,7 @@ def expected_order(
     settled, order = set(done), []
     waiting = {step for step, state in expected.states.items() if state != "blocked"} - settled
     while True:
-        ready = [
-            step for step in waiting if settled.issuperset(sources_of(shape, expected, step))
-        ]
+        ready = [step for step in waiting if settled.issuperset(sources_of(shape, expected, step))]
         if not ready:
             assert not waiting
             return order
@@ -140,7 +140,7 @@ def begun(store: RunStore, after: int) -> list[str]:
 
 
 def runs_give_what_plain_python_gives(shape: Shape) -> None:
-    """Values, order of keys, order of steps, counts and failures of a run are those of the model; each step ran once."""
+    """Values, order of keys and steps, counts and failures of a run are those of the model; each step ran once."""
     expected, calls = evaluate(shape), Calls()
     job = job_of(shape, calls)
     with RunStore.in_memory() as store:
@@ -157,7 +157,7 @@ def runs_give_what_plain_python_gives(shape: Shape) -> None:
 def a_cut_run_resumes_to_the_same_end(
     shape: Shape, cuts: list[tuple[float, bool]], root: Path
 ) -> None:
-    """Wherever a log is cut, the resumed run ends as the uninterrupted one, and no step that had succeeded ran again."""
+    """Wherever a log is cut, the resumed run ends as the uninterrupted one, and no finished step ran again."""
     expected = evaluate(shape)
     with RunStore.open(root / "0", level="fast") as store:
         execute(job_of(shape), store, run_id=RUN)
@@ -174,15 +174,15 @@ def check_resume(shape: Shape, expected: Outcome, store: RunStore, rows: int) ->
     calls = Calls()
     job = job_of(shape, calls)
     before = store.state(RUN)
-    done = {
-        step
-        for step in expected.states
-        if before.status(_id(step)) in (SUCCEEDED, SKIPPED)
-    }
+    done = {step for step in expected.states if before.status(_id(step)) in (SUCCEEDED, SKIPPED)}
     over = isinstance(before.ended, RunSucceeded)
     plan = plan_resume(RUN, store, job=job)
     assert sum(1 for _ in store.rows(RUN)) == rows, "a plan writes nothing"
-    planned = {node.node: (node.reuse, sum(node.run.values())) for node in plan.nodes if node.sealed is not None}
+    planned = {
+        node.node: (node.reuse, sum(node.run.values()))
+        for node in plan.nodes
+        if node.sealed is not None
+    }
     for name, (reuse, run) in planned.items():
         steps = {step for step in expected.states if f"n{step[0]}" == name}
         assert reuse == len(steps & done)
@@ -230,7 +230,7 @@ def damage_is_never_silent(shape: Shape, data: st.DataObject, root: Path) -> Non
             lambda: plan_resume(RUN, store, job=job_of(shape)),
             lambda: resume(RUN, store, job=job_of(shape)),
         ):
-            with pytest.raises((LogDamaged, FormatTooNew), match="run 'r'.*nothing was written"):
+            with pytest.raises((LogDamaged, FormatTooNew), match=r"run 'r'.*nothing was written"):
                 use()
         assert list(store.rows(RUN)) == damaged
 
@@ -241,7 +241,9 @@ def altered(draw: st.DrawFn, rows: list[str]) -> list[tuple[int, str]]:
     count = len(rows)
     one = draw(st.integers(0, count - 2))
     other = draw(st.integers(0, count - 1).filter(lambda place: place != one))
-    match draw(st.sampled_from(["remove", "close the gap", "swap", "double", "edit", "empty", "unknown"])):
+    match draw(
+        st.sampled_from(["remove", "close the gap", "swap", "double", "edit", "empty", "unknown"])
+    ):
         case "remove":
             changed = [(seq, body) for seq, body in enumerate(rows, 1) if seq != one + 1]
         case "close the gap":
@@ -313,9 +315,7 @@ def test_a_cut_run_resumes_to_the_same_end(shape: Shape, cuts: list[tuple[float,
 @pytest.mark.timeout(1800)
 @many
 @given(shapes(most=12), cuts)
-def test_many_cut_runs_resume_to_the_same_end(
-    shape: Shape, cuts: list[tuple[float, bool]]
-) -> None:
+def test_many_cut_runs_resume_to_the_same_end(shape: Shape, cuts: list[tuple[float, bool]]) -> None:
     """The same with many and larger jobs."""
     with tempfile.TemporaryDirectory() as root:
         a_cut_run_resumes_to_the_same_end(shape, cuts, Path(root))

@@ -32,11 +32,28 @@ CHAIN = Graph(
     "chain",
     (
         Node("fan_out", "fan_out", (), (Output("result", dynamic=True),)),
-        Node("echo", "echo", (Input("x", FromOutput("fan_out", "result")),), (Output("result"),), (KEYS,)),
-        Node("shout", "shout", (Input("x", FromOutput("echo", "result")),), (Output("result"),), (KEYS,)),
-        Node("total", "total", (Input("xs", FromCollect("shout", "result", KEYS)),), (Output("result"),)),
+        Node(
+            "echo",
+            "echo",
+            (Input("x", FromOutput("fan_out", "result")),),
+            (Output("result"),),
+            (KEYS,),
+        ),
+        Node(
+            "shout",
+            "shout",
+            (Input("x", FromOutput("echo", "result")),),
+            (Output("result"),),
+            (KEYS,),
+        ),
+        Node(
+            "total",
+            "total",
+            (Input("xs", FromCollect("shout", "result", KEYS)),),
+            (Output("result"),),
+        ),
     ),
-)  # fmt: skip
+)
 
 
 def reference(path: str = "x.json", data: bytes = b"1") -> OutputReference:
@@ -47,9 +64,17 @@ def reference(path: str = "x.json", data: bytes = b"1") -> OutputReference:
 def run_started(graph: Graph = CHAIN, **fields: Any) -> RunStarted:
     """The first event of a run."""
     given: dict[str, Any] = {
-        "format": FORMAT_VERSION, "job": "", "graph": graph, "config": {}, "tags": {}, "level": "fast",
-        "base": "outputs/r", "host": "here", "pid": 1, "version": "0",
-    }  # fmt: skip
+        "format": FORMAT_VERSION,
+        "job": "",
+        "graph": graph,
+        "config": {},
+        "tags": {},
+        "level": "fast",
+        "base": "outputs/r",
+        "host": "here",
+        "pid": 1,
+        "version": "0",
+    }
     return RunStarted(**{**given, **fields})
 
 
@@ -60,7 +85,7 @@ def run_resumed(**fields: Any) -> RunResumed:
 
 def start(step: str, attempt: int = 1, code: str = "c") -> StepStarted:
     """An attempt begins."""
-    return StepStarted(step, {}, code, "", attempt)
+    return StepStarted(step, {}, code, attempt)
 
 
 def fail(step: str, attempt: int = 1) -> StepFailed:
@@ -114,9 +139,7 @@ class Fold:
         """The event with the envelope that comes next."""
         opens = isinstance(event, RunStarted | RunResumed)
         seconds = dt.timedelta(seconds=self.state.seq)
-        return msgspec.structs.replace(
-            event, epoch=self.state.epoch + opens, time=T0 + seconds
-        )
+        return msgspec.structs.replace(event, epoch=self.state.epoch + opens, time=T0 + seconds)
 
     def status(self, node: str, *key_path: str) -> int:
         """The status of a step."""

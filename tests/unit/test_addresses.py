@@ -10,7 +10,13 @@ from runstore.outputs.addresses import MAX_PATH_BYTES, file_name, output_path
 from tests.unit.strategies import NASTY_KEYS, key_paths, mapping_keys, names
 
 PART = re.compile(r"[A-Za-z0-9_=@+][A-Za-z0-9._=@+-]*")
-DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}
+DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{n}" for port in ("com", "lpt") for n in range(10)),
+}
 
 
 @given(mapping_keys)
@@ -24,8 +30,12 @@ def test_file_names_are_harmless(key: str) -> None:
 
 
 def _variants(key: str) -> st.SearchStrategy[str]:
-    other = st.sampled_from([key.swapcase(), key.lower(), key.upper(), key.casefold(), file_name(key)])
-    escaped = st.sampled_from([f"{key}@1", f"{key}.e1a2", key.replace("/", "=2f"), key.replace("/", "%2f")])
+    other = st.sampled_from(
+        [key.swapcase(), key.lower(), key.upper(), key.casefold(), file_name(key)]
+    )
+    escaped = st.sampled_from(
+        [f"{key}@1", f"{key}.e1a2", key.replace("/", "=2f"), key.replace("/", "%2f")]
+    )
     return st.one_of(other, escaped, mapping_keys)
 
 
@@ -62,20 +72,22 @@ def test_paths_are_short_and_of_legal_parts(
     node: str, output: str, key_path: tuple[str, ...], at: tuple[int, int]
 ) -> None:
     """K3: each part has at most 100 characters, a path at most 800 bytes, however deep and long the keys."""
-    path = output_path(
-        node, output, key_path, epoch=at[0], attempt=at[1], extension="msgpack"
-    )
+    path = output_path(node, output, key_path, epoch=at[0], attempt=at[1], extension="msgpack")
     assert len(path.encode()) <= MAX_PATH_BYTES
     for part in path.split("/"):
         assert PART.fullmatch(part)
         assert len(part) <= 100
 
 
-@given(st.lists(mapping_keys, min_size=12, max_size=16), st.lists(mapping_keys, min_size=12, max_size=16))
+@given(
+    st.lists(mapping_keys, min_size=12, max_size=16),
+    st.lists(mapping_keys, min_size=12, max_size=16),
+)
 def test_deep_paths_are_shortened_and_stay_distinct(one: list[str], other: list[str]) -> None:
     """K3: a path that would be too long keeps node and output, and is still of its keys alone."""
     paths = {
-        tuple(keys): output_path("op", "result", keys, epoch=1, attempt=1, extension="json") for keys in (one, other)
+        tuple(keys): output_path("op", "result", keys, epoch=1, attempt=1, extension="json")
+        for keys in (one, other)
     }
     assert len({path.casefold() for path in paths.values()}) == len(paths)
     for path in paths.values():
@@ -83,7 +95,9 @@ def test_deep_paths_are_shortened_and_stay_distinct(one: list[str], other: list[
         assert path.startswith("op/result/")
 
 
-@given(mapping_keys.flatmap(lambda key: st.tuples(st.just(key), _variants(key))), attempts, attempts)
+@given(
+    mapping_keys.flatmap(lambda key: st.tuples(st.just(key), _variants(key))), attempts, attempts
+)
 def test_no_address_is_ever_used_twice(
     pair: tuple[str, str], first: tuple[int, int], second: tuple[int, int]
 ) -> None:
@@ -92,7 +106,9 @@ def test_no_address_is_ever_used_twice(
     if (one, first) == (other, second):
         return
     written = [
-        output_path("op", "result", [key], epoch=epoch, attempt=attempt, extension=suffix).casefold()
+        output_path(
+            "op", "result", [key], epoch=epoch, attempt=attempt, extension=suffix
+        ).casefold()
         for key, (epoch, attempt) in ((one, first), (other, second))
     ]
     assert written[0] != written[1]

@@ -25,16 +25,18 @@ class Shell:
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("RUNSTORE_")},
             "CLI_TEST_FOLDER": str(folder),
+            "TERM": "xterm",
+            "COLUMNS": "100",
         }
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
+    def start(self, *words: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """`runstore …`, not waited for."""
         process = subprocess.Popen(
             [sys.executable, "-m", "execution.cli.main", *words],
             cwd=self.folder,
             env=self._environment,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
         )
         self._started.append(process)
@@ -48,9 +50,9 @@ class Shell:
         assert "Traceback" not in err
         return out, err
 
-    def start_slow(self, *more: str) -> subprocess.Popen[str]:
+    def start_slow(self, *more: str, stderr: int = subprocess.PIPE) -> subprocess.Popen[str]:
         """A run that waits in its third clone, `look[-dash]`."""
-        process = self.start("run", f"{JOBS}:slow", *more)
+        process = self.start("run", f"{JOBS}:slow", *more, stderr=stderr)
         wait_for(lambda: (self.folder / "reached-dash").exists())
         return process
 
@@ -254,6 +256,24 @@ def test_piped_into_a_program_that_stops_reading(shell: Shell) -> None:
     )
     assert "RunStarted" in result.stdout
     assert result.stderr == ""
+
+
+def test_terminal_shows_ops_and_the_running_step(shell: Shell) -> None:
+    """On a terminal a table shows per op what is reused, done, failed and left, also during a long step."""
+    terminal, end = os.openpty()
+    process = shell.start_slow(stderr=end)
+    os.close(end)
+    shown = ""
+    while "running look[-dash]" not in shown:
+        shown += os.read(terminal, 4096).decode()
+    assert all(head in shown for head in ("reused", "done", "failed", "left", "steps/s"))
+    shell.let_go()
+    with contextlib.suppress(OSError):  # what a terminal gives when the other end is closed
+        while part := os.read(terminal, 4096).decode():
+            shown += part
+    os.close(terminal)
+    assert "8 steps succeeded" in shown
+    assert process.wait(timeout=15) == 0
 
 
 def test_display_that_nobody_reads_stops_no_run(shell: Shell) -> None:

@@ -32,16 +32,35 @@ class Unshowable:
         raise ValueError("no")
 
 
-Point = collections.namedtuple("Point", "x y")  # noqa: PYI024
+Point = collections.namedtuple("Point", "x y")
 DEEP: list[Any] = []
 for _ in range(3000):
     DEEP = [DEEP]
 
 INEXACT = [
-    math.nan, math.inf, -math.inf, (1, 2), {1: 2}, {1, 2}, b"x", "\ud800",
-    {"\udfff": 1}, Size.BIG, Point(1, 2), dt.date(2026, 1, 1), T0, collections.OrderedDict(a=1), 1 + 2j, object(),
-    Unshowable(), DEEP, bytearray(b"x"), range(3), {None: 1}, {True: 1},
-]  # fmt: skip
+    math.nan,
+    math.inf,
+    -math.inf,
+    (1, 2),
+    {1: 2},
+    {1, 2},
+    b"x",
+    "\ud800",
+    {"\udfff": 1},
+    Size.BIG,
+    Point(1, 2),
+    dt.date(2026, 1, 1),
+    T0,
+    collections.OrderedDict(a=1),
+    1 + 2j,
+    object(),
+    Unshowable(),
+    DEEP,
+    bytearray(b"x"),
+    range(3),
+    {None: 1},
+    {True: 1},
+]
 
 
 @given(json_values)
@@ -63,7 +82,9 @@ def test_ints_of_any_size_are_exact(number: int) -> None:
 @pytest.mark.parametrize("value", INEXACT, ids=lambda value: type(value).__name__)
 def test_what_json_would_change_is_refused(value: Any, wrap: Any) -> None:
     """A value that would come back as another is refused at any depth, with the remedy and in one short line."""
-    with pytest.raises(NotStorable, match="the thing is .*does not hold exactly; use None, bool") as caught:
+    with pytest.raises(
+        NotStorable, match=r"the thing is .*does not hold exactly; use None, bool"
+    ) as caught:
         check_exact(wrap(value), "the thing")
     assert len(str(caught.value)) < 300
 
@@ -81,11 +102,21 @@ def test_same_is_stricter_than_equal(one: Any, other: Any) -> None:
 @pytest.mark.parametrize(
     ("one", "other"),
     [
-        (1, True), (1, 1.0), (0.0, -0.0), (Size.BIG, 7), (Point(1, 2), (1, 2)), ([1], (1,)), ({1}, frozenset({1})),
-        ({1}, {True}), ({"a": 1, "b": 2}, {"b": 2, "a": 1}), ({"a": 1}, collections.OrderedDict(a=1)),
-        ("a", b"a"), ([[1]], [[1.0]]), (None, 0),
+        (1, True),
+        (1, 1.0),
+        (0.0, -0.0),
+        (Size.BIG, 7),
+        (Point(1, 2), (1, 2)),
+        ([1], (1,)),
+        ({1}, frozenset({1})),
+        ({1}, {True}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"a": 1}, collections.OrderedDict(a=1)),
+        ("a", b"a"),
+        ([[1]], [[1.0]]),
+        (None, 0),
     ],
-)  # fmt: skip
+)
 def test_equal_but_not_the_same(one: Any, other: Any) -> None:
     """What `==` lets pass, or what only differs in type, sign or order, is not the same value."""
     assert not same(one, other)
@@ -99,7 +130,10 @@ def test_a_value_that_is_not_a_number_is_the_same_as_itself() -> None:
 @given(st.lists(mapping_keys, unique=True, max_size=5))
 def test_the_digest_of_keys_covers_each_key_and_a_nul(keys: list[str]) -> None:
     """FORMAT.md: sha256 over each key in UTF-8 followed by one NUL byte, in order."""
-    assert keys_digest(keys) == hashlib.sha256(b"".join(key.encode() + b"\0" for key in keys)).hexdigest()
+    assert (
+        keys_digest(keys)
+        == hashlib.sha256(b"".join(key.encode() + b"\0" for key in keys)).hexdigest()
+    )
 
 
 @given(st.lists(mapping_keys, unique=True, min_size=2, max_size=5), st.randoms())

@@ -52,11 +52,18 @@ def test_a_transaction_stands_whole(either: Database) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-def test_a_transaction_that_raises_leaves_nothing(either: Database, error: type[BaseException]) -> None:
+def test_a_transaction_that_raises_leaves_nothing(
+    either: Database, error: type[BaseException]
+) -> None:
     """An exception of any kind rolls back, passes as it is, and the next transaction works."""
-    with pytest.raises(error), either.transaction(full=False) as connection:
-        connection.execute(INSERT, ("a",))
-        raise error
+
+    def fail() -> None:
+        with either.transaction(full=False) as connection:
+            connection.execute(INSERT, ("a",))
+            raise error
+
+    with pytest.raises(error):
+        fail()
     with either.transaction(full=False) as connection:
         connection.execute(INSERT, ("b",))
     assert _count(either) == 1
@@ -163,14 +170,20 @@ def test_waiting_for_the_lock_names_its_holder(
     assert database.path is not None
     monkeypatch.setattr(database_room, "LOCK_LIMIT_S", 0.2)
     holder = subprocess.Popen(
-        [sys.executable, "-c", _HOLD, str(database.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", _HOLD, str(database.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert holder.stdin is not None
     assert holder.stdout is not None
     try:
         assert holder.stdout.readline() == "held\n"
         with (
-            pytest.raises(StoreBusy, match=rf"runs.lock has been locked .* by process {holder.pid}, which may be stopped"),
+            pytest.raises(
+                StoreBusy,
+                match=rf"runs.lock has been locked .* by process {holder.pid}, which may be stopped",
+            ),
             database.transaction(full=False),
         ):
             pass
@@ -219,8 +232,12 @@ def test_the_lock_is_held_from_begin_to_commit_and_no_longer(database: Database)
         failpoints.listen(None)
         os.close(lock)
     assert held == [
-        ("inside", True), ("commit.before", True), ("commit.after", True), ("outside", False), ("rolled back", False)
-    ]  # fmt: skip
+        ("inside", True),
+        ("commit.before", True),
+        ("commit.after", True),
+        ("outside", False),
+        ("rolled back", False),
+    ]
 
 
 def test_a_fork_may_not_use_the_connection(database: Database) -> None:
@@ -229,7 +246,10 @@ def test_a_fork_may_not_use_the_connection(database: Database) -> None:
     child = os.fork()
     if child == 0:
         answers = []
-        for use in (lambda: database.query(COUNT), lambda: database.transaction(full=False).__enter__()):
+        for use in (
+            lambda: database.query(COUNT),
+            lambda: database.transaction(full=False).__enter__(),
+        ):
             try:
                 use()
                 answers.append("allowed")
@@ -244,7 +264,10 @@ def test_a_fork_may_not_use_the_connection(database: Database) -> None:
         answers = pipe.read().split("|")
     assert len(answers) == 2
     for answer in answers:
-        assert f"belongs to process {os.getpid()} and cannot be used in its fork {child}; open" in answer
+        assert (
+            f"belongs to process {os.getpid()} and cannot be used in its fork {child}; open"
+            in answer
+        )
     with database.transaction(full=False) as connection:
         connection.execute(INSERT, ("a",))
     assert _count(database) == 1
@@ -269,7 +292,9 @@ def test_network_disks_are_refused(
     for folder in ("my net", "my net/deep", "my net/inside", "my network"):
         (tmp_path / folder).mkdir()
     for folder in ("my net", "my net/deep"):
-        with pytest.raises(StorageFailed, match=rf"network file system \({kind}\).*--store.*--outputs"):
+        with pytest.raises(
+            StorageFailed, match=rf"network file system \({kind}\).*--store.*--outputs"
+        ):
             Database(tmp_path / folder / "runs.db", writable=True)
         assert not (tmp_path / folder / "runs.db").exists()
     for folder in ("my net/inside", "my network"):
@@ -284,7 +309,9 @@ def test_the_kind_of_this_disk_is_known(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_missing_is_one_clear_line(tmp_path: Path) -> None:
     """A log whose folder does not exist is refused with the address and what to do."""
-    with pytest.raises(StorageFailed, match=r"runs.db: No such file or directory; .*`runstore resume`"):
+    with pytest.raises(
+        StorageFailed, match=r"runs.db: No such file or directory; .*`runstore resume`"
+    ):
         Database(tmp_path / "gone" / "runs.db", writable=True)
 
 

@@ -54,13 +54,19 @@ def test_who_was_overtaken_is_told(
     database: Database, run: int, first_seq: int, row: str, fact: str
 ) -> None:
     """An append that is not at the end, or of an epoch that is over, raises TakenOver, and leaves nothing."""
-    with pytest.raises(TakenOver, match=rf"{fact}.*`runstore runs`"), database.transaction(full=False) as connection:
+    with (
+        pytest.raises(TakenOver, match=rf"{fact}.*`runstore runs`"),
+        database.transaction(full=False) as connection,
+    ):
         EventLog(database).append(connection, run, first_seq, [row])
     assert list(EventLog(database).read(1)) == list(enumerate(ROWS, 1))
 
 
 def test_an_append_is_whole_or_not_at_all(database: Database) -> None:
     """Where one row of several is refused, none of them stands."""
-    with pytest.raises(LogDamaged, match="refused by the database|malformed JSON"), database.transaction(full=False) as connection:
+    with (
+        pytest.raises(LogDamaged, match=r"refused by the database|malformed JSON"),
+        database.transaction(full=False) as connection,
+    ):
         EventLog(database).append(connection, 1, 5, [ROWS[3], "no json"])
     assert list(EventLog(database).read(1)) == list(enumerate(ROWS, 1))

@@ -65,7 +65,7 @@ def test_events_are_frozen_and_documented(kind: type[Event]) -> None:
 def test_unknown_fields_are_refused(kind: type[Event], data: st.DataObject) -> None:
     """A field that this version does not know is never dropped in silence."""
     row = json.loads(encode(data.draw(_of_kind(kind))))
-    with pytest.raises(LogDamaged, match="run 'r', seq 7: .*nothing was written"):
+    with pytest.raises(LogDamaged, match=r"run 'r', seq 7: .*nothing was written"):
         decode(json.dumps({**row, "colour": 1}), "r", 7)
 
 
@@ -93,7 +93,7 @@ def test_cut_and_altered_rows_are_refused(data: st.DataObject) -> None:
     cut = row[: data.draw(st.integers(0, len(row) - 1))]
     garbage = data.draw(st.text() | st.just("[" * 5000) | st.just("\ud800"))
     for text in (cut, garbage, f"[{row}]", row.replace('"kind"', '"kinds"')):
-        with pytest.raises(RunStoreError, match="seq 3: .*nothing was written"):
+        with pytest.raises(RunStoreError, match=r"seq 3: .*nothing was written"):
             decode(text, "r", 3)
 
 

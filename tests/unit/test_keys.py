@@ -73,7 +73,7 @@ def test_an_int_becomes_its_decimal_text(number: int) -> None:
     assert check_mapping_key(number) == str(number)
 
 
-class Colour(str, enum.Enum):
+class Colour(str, enum.Enum):  # noqa: UP042
     """A text with another `str()`."""
 
     RED = "red"
@@ -120,9 +120,25 @@ def test_illegal_mapping_keys_are_refused(key: object, fact: str, remedy: str) -
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[a]", "op[", "op[]", "op[a", "op]", "op[a]b", "op[a][]", "op[[a]]", "op[a]]", "op[%]", "op[%4]", "op[%zz]",
-     "op[%ff]", "op[a][b", "op[a]x[b]"],
-)  # fmt: skip
+    [
+        "",
+        "[a]",
+        "op[",
+        "op[]",
+        "op[a",
+        "op]",
+        "op[a]b",
+        "op[a][]",
+        "op[[a]]",
+        "op[a]]",
+        "op[%]",
+        "op[%4]",
+        "op[%zz]",
+        "op[%ff]",
+        "op[a][b",
+        "op[a]x[b]",
+    ],
+)
 def test_texts_that_are_no_step_key_are_refused(text: str) -> None:
     """K2: what was not printed by runstore is refused, with the text in the message."""
     with pytest.raises(InvalidKey, match="is not a step key") as caught:

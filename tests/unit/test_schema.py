@@ -49,7 +49,10 @@ def db(path: Path) -> Iterator[sqlite3.Connection]:
         ("INSERT OR REPLACE INTO events (run, seq, body) VALUES (1, 2, '{}')", "not the next"),
         ("REPLACE INTO events (run, seq, body) VALUES (1, 3, '{\"epoch\": 9}')", "not the next"),
         ("INSERT OR IGNORE INTO events (run, seq, body) VALUES (1, 3, '{}')", "not the next"),
-        ("INSERT INTO events (run, seq, body) VALUES (1, 3, '{}') ON CONFLICT DO UPDATE SET body = '{}'", "not the next"),
+        (
+            "INSERT INTO events (run, seq, body) VALUES (1, 3, '{}') ON CONFLICT DO UPDATE SET body = '{}'",
+            "not the next",
+        ),
         ("INSERT INTO events (run, seq, body) VALUES (1, 5, '{\"epoch\": 2}')", "not the next"),
         ("INSERT INTO events (run, seq, body) VALUES (1, 0, '{\"epoch\": 2}')", "not the next"),
         ("INSERT INTO events (run, seq, body) VALUES (2, 2, '{\"epoch\": 2}')", "not the next"),
@@ -61,7 +64,7 @@ def db(path: Path) -> Iterator[sqlite3.Connection]:
         ("UPDATE OR REPLACE runs SET run = 2 WHERE run = 1", "append-only"),
         ("INSERT INTO runs (id) VALUES ('one')", "UNIQUE"),
     ],
-)  # fmt: skip
+)
 def test_history_cannot_be_rewritten(db: sqlite3.Connection, sql: str, refusal: str) -> None:
     """The database itself refuses every statement that is not the next append, and changes nothing."""
     before = db.execute("SELECT * FROM events").fetchall()
@@ -95,7 +98,7 @@ def test_events_leave_only_with_their_run(db: sqlite3.Connection) -> None:
         ("SELECT seq, body FROM events WHERE run = ? AND step = ? ORDER BY seq", "ix_step"),
         ("SELECT body FROM events WHERE run = 1 AND step = 'x' AND kind = 'StepFailed'", "ix_step"),
     ],
-)  # fmt: skip
+)
 def test_point_questions_use_their_index(db: sqlite3.Connection, sql: str, index: str) -> None:
     """On a store as created, a step or a digest is looked up by its index, never by walking the run."""
     parameters = (1, "echo[a]") if "?" in sql else ()
@@ -117,9 +120,15 @@ def test_point_questions_use_their_index_in_the_writing_connection(tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("node", "keys", "shown"),
-    [("echo", ("a",), "[a]"), ("resize", ("cat.jpg", "128"), "[cat.jpg][128]"), ("total", (), ""),
-     ("echo", ("c[0]",), "[c%5B0%5D]"), ("graph.op", ("a", "b", "c"), "[a][b][c]"), ("op", ('"\\',), '["\\]')],
-)  # fmt: skip
+    [
+        ("echo", ("a",), "[a]"),
+        ("resize", ("cat.jpg", "128"), "[cat.jpg][128]"),
+        ("total", (), ""),
+        ("echo", ("c[0]",), "[c%5B0%5D]"),
+        ("graph.op", ("a", "b", "c"), "[a][b][c]"),
+        ("op", ('"\\',), '["\\]'),
+    ],
+)
 def test_columns_are_read_from_the_body(
     db: sqlite3.Connection, node: str, keys: tuple[str, ...], shown: str
 ) -> None:
@@ -128,9 +137,14 @@ def test_columns_are_read_from_the_body(
     stored = OutputStored(step, "result", reference(), epoch=2, time=T0)
     db.execute("INSERT INTO events (run, seq, body) VALUES (1, 4, ?)", (body(stored, 2),))
     columns = "kind, epoch, step, node, key_path, sha256"
-    assert db.execute(f"SELECT {columns} FROM events WHERE run = 1 AND seq = 4").fetchone() == (
-        "OutputStored", 2, step, node, shown, reference().sha256,
-    )  # fmt: skip
+    assert db.execute(f"SELECT {columns} FROM event_list WHERE run = 1 AND seq = 4").fetchone() == (
+        "OutputStored",
+        2,
+        step,
+        node,
+        shown,
+        reference().sha256,
+    )
 
 
 def test_columns_of_events_without_a_step(db: sqlite3.Connection) -> None:
@@ -138,7 +152,9 @@ def test_columns_of_events_without_a_step(db: sqlite3.Connection) -> None:
     rows = [StepInvalidated(node="echo", reason="asked for"), RunSucceeded({})]
     for seq, event in enumerate(rows, 4):
         db.execute("INSERT INTO events (run, seq, body) VALUES (1, ?, ?)", (seq, body(event, 2)))
-    found = db.execute("SELECT kind, step, node, key_path FROM events WHERE run = 1 AND seq > 3").fetchall()
+    found = db.execute(
+        "SELECT kind, step, node, key_path FROM event_list WHERE run = 1 AND seq > 3"
+    ).fetchall()
     assert found == [("StepInvalidated", None, "echo", None), ("RunSucceeded", None, None, None)]
 
 
@@ -159,10 +175,15 @@ def test_an_outside_tool_reads_the_log(path: Path) -> None:
 
 
 ALTERATIONS = [
-    *(f"DROP TRIGGER {name}" for name in ("events_append", "events_no_update", "events_no_delete", "runs_no_update")),
-    "DROP INDEX ix_step", "DROP VIEW run_list", "DROP TABLE claims",
+    *(
+        f"DROP TRIGGER {name}"
+        for name in ("events_append", "events_no_update", "events_no_delete", "runs_no_update")
+    ),
+    "DROP INDEX ix_step",
+    "DROP VIEW run_list",
+    "DROP TABLE claims",
     "DROP TRIGGER events_no_update; CREATE TRIGGER events_no_update BEFORE UPDATE ON events BEGIN SELECT 1; END",
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("sql", ALTERATIONS)
@@ -172,7 +193,9 @@ def test_an_altered_schema_is_refused(path: Path, sql: str, writable: bool) -> N
     connection = sqlite3.connect(path)
     connection.executescript(sql)
     connection.close()
-    with pytest.raises(LogDamaged, match=r"runs.db: '\w+' (is missing|was altered).*Restore the file"):
+    with pytest.raises(
+        LogDamaged, match=r"runs.db: '\w+' (is missing|was altered).*Restore the file"
+    ):
         Database(path, writable=writable)
 
 
@@ -202,7 +225,9 @@ def test_the_tables_of_a_foreign_database_are_not_added_to(tmp_path: Path) -> No
     """A writer does not turn another program's database into a log."""
     other = tmp_path / "runs.db"
     connection = sqlite3.connect(other)
-    connection.executescript("CREATE TABLE notes (text); PRAGMA user_version = 7; PRAGMA application_id = 5")
+    connection.executescript(
+        "CREATE TABLE notes (text); PRAGMA user_version = 7; PRAGMA application_id = 5"
+    )
     connection.close()
     with pytest.raises((StoreNotFound, FormatTooNew)):
         Database(other, writable=True)

@@ -65,32 +65,43 @@ from tests.unit.logs import (
 LEGAL: dict[int, dict[type[Event], int]] = {
     PENDING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
     RUNNING: {
-        OutputStored: RUNNING, DynamicOutputStored: RUNNING, ExpansionSealed: RUNNING, StepSucceeded: SUCCEEDED,
-        StepFailed: FAILED, StepInvalidated: PENDING,
+        OutputStored: RUNNING,
+        DynamicOutputStored: RUNNING,
+        ExpansionSealed: RUNNING,
+        StepSucceeded: SUCCEEDED,
+        StepFailed: FAILED,
+        StepInvalidated: PENDING,
     },
     SUCCEEDED: {StepInvalidated: PENDING},
     FAILED: {StepInvalidated: PENDING},
     SKIPPED: {StepInvalidated: PENDING},
-}  # fmt: skip
+}
 BOTH = Graph("both", (Node("op", "op", (), (Output("result"), Output("parts", dynamic=True))),))
 SEAL = ExpansionSealed("op", "parts", 0, keys_digest([]))
 LEADS_TO: dict[int, list[AnyEvent]] = {
     PENDING: [],
     RUNNING: [start("op")],
-    SUCCEEDED: [start("op"), OutputStored("op", "result", reference()), SEAL, StepSucceeded("op", 0.1)],
+    SUCCEEDED: [
+        start("op"),
+        OutputStored("op", "result", reference()),
+        SEAL,
+        StepSucceeded("op", 0.1),
+    ],
     FAILED: [start("op"), fail("op")],
     SKIPPED: [StepSkipped("op", "because")],
-}  # fmt: skip
+}
 STEP_EVENTS: dict[type[Event], Callable[[int], AnyEvent]] = {
     StepStarted: lambda attempt: start("op", attempt + 1),
     OutputStored: lambda attempt: OutputStored("op", "result", reference(), attempt),
-    DynamicOutputStored: lambda attempt: DynamicOutputStored("op", "parts", "a", reference(), attempt),
+    DynamicOutputStored: lambda attempt: DynamicOutputStored(
+        "op", "parts", "a", reference(), attempt
+    ),
     ExpansionSealed: lambda attempt: msgspec.structs.replace(SEAL, attempt=attempt),
     StepSucceeded: lambda attempt: StepSucceeded("op", 0.1, attempt),
     StepFailed: lambda attempt: fail("op", attempt),
     StepSkipped: lambda attempt: StepSkipped("op", "because"),
     StepInvalidated: lambda attempt: StepInvalidated(node="op", reason="asked for"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", STEP_EVENTS)
@@ -107,7 +118,9 @@ def test_each_transition_is_legal_or_damage(status: int, kind: type[Event]) -> N
         fold(event)
         assert fold.status("op") == LEGAL[status][kind]
         return
-    with pytest.raises(LogDamaged, match=rf"run 'r', seq {fold.state.seq + 1}: .*{STATUS_NAMES[status]}"):
+    with pytest.raises(
+        LogDamaged, match=rf"run 'r', seq {fold.state.seq + 1}: .*{STATUS_NAMES[status]}"
+    ):
         fold(event)
 
 
@@ -123,7 +136,10 @@ def test_clones_come_into_being_with_the_success_of_their_producer() -> None:
     assert fold.state.expansion(KEYS) is None
     assert list(fold.state.sealed_steps(CHAIN.by_name["echo"])) == []
     fold(StepSucceeded("fan_out", 0.1))
-    assert list(fold.state.sealed_steps(CHAIN.by_name["echo"])) == [StepId("echo", ("a",)), StepId("echo", ("b",))]
+    assert list(fold.state.sealed_steps(CHAIN.by_name["echo"])) == [
+        StepId("echo", ("a",)),
+        StepId("echo", ("b",)),
+    ]
     fold(start("echo[a]"))
 
 
@@ -152,9 +168,19 @@ def test_a_crash_between_seal_and_success_forgets_the_keys() -> None:
 def test_only_the_successful_attempt_counts() -> None:
     """F4: what failed attempts stored, plain or dynamic, is not an output."""
     fold = Fold(BOTH)
-    fold(start("op"), OutputStored("op", "result", reference()), DynamicOutputStored("op", "parts", "a", reference()))
+    fold(
+        start("op"),
+        OutputStored("op", "result", reference()),
+        DynamicOutputStored("op", "parts", "a", reference()),
+    )
     assert fold.state.output_seq(StepId("op", ()), "result") == 0
-    fold(fail("op"), RunFailed({}), run_resumed(), start("op", 2), SEAL_2 := msgspec.structs.replace(SEAL, attempt=2))
+    fold(
+        fail("op"),
+        RunFailed({}),
+        run_resumed(),
+        start("op", 2),
+        SEAL_2 := msgspec.structs.replace(SEAL, attempt=2),
+    )
     fold(StepSucceeded("op", 0.1, 2))
     assert SEAL_2.count == 0
     assert fold.status("op") == SUCCEEDED
@@ -166,13 +192,24 @@ def test_what_a_resume_changes() -> None:
     fold = Fold()
     fold(fan_out("abcd"), plain("echo[a]"), start("echo[b]"), fail("echo[b]"), start("echo[c]"))
     state = fold(run_resumed(config={"ops": {}}, base="s3://bucket/r", job="mod:job"))
-    why = {step.key_path[0]: state.find(step)[0].why[state.find(step)[1]] for step in _clones(state, "echo")}  # type: ignore[index]
+    why = {
+        step.key_path[0]: state.find(step)[0].why[state.find(step)[1]]
+        for step in _clones(state, "echo")
+    }  # type: ignore[index]
     assert [fold.status("echo", key) for key in "abcd"] == [SUCCEEDED, PENDING, PENDING, PENDING]
     assert why == {"a": NEVER_STARTED, "b": FAILED_BEFORE, "c": INTERRUPTED, "d": NEVER_STARTED}
     assert (state.epoch, state.running, state.failures, state.ended) == (2, {}, {}, None)
-    assert (state.config, state.bases, state.job) == ({"ops": {}}, ["outputs/r", "s3://bucket/r"], "mod:job")
+    assert (state.config, state.bases, state.job) == (
+        {"ops": {}},
+        ["outputs/r", "s3://bucket/r"],
+        "mod:job",
+    )
     state = fold(run_resumed())
-    assert (state.config, state.bases, state.job) == ({"ops": {}}, ["outputs/r", "s3://bucket/r"], "mod:job")
+    assert (state.config, state.bases, state.job) == (
+        {"ops": {}},
+        ["outputs/r", "s3://bucket/r"],
+        "mod:job",
+    )
 
 
 def _clones(state: RunState, node: str) -> list[StepId]:
@@ -201,9 +238,15 @@ def test_deaths_in_a_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "why"), [("output lost", OUTPUT_LOST), ("code changed", INVALIDATED), ("graph changed", INVALIDATED),
-                        ("asked for", INVALIDATED), ("input lost", INTERRUPTED)]
-)  # fmt: skip
+    ("reason", "why"),
+    [
+        ("output lost", OUTPUT_LOST),
+        ("code changed", INVALIDATED),
+        ("graph changed", INVALIDATED),
+        ("asked for", INVALIDATED),
+        ("input lost", INTERRUPTED),
+    ],
+)
 def test_invalidated_work_does_not_count(reason: InvalidationReason, why: int) -> None:
     """An invalidated step is pending with its reason, its outputs are gone, its neighbours are untouched."""
     fold = Fold()
@@ -222,7 +265,13 @@ def test_invalidated_work_does_not_count(reason: InvalidationReason, why: int) -
 def test_all_steps_of_a_node_are_invalidated_at_once() -> None:
     """Without steps an invalidation means all of the node's, the skipped and failed too, but none never started."""
     fold = Fold()
-    fold(fan_out("abcd"), plain("echo[a]"), StepSkipped("echo[b]", "x"), start("echo[c]"), fail("echo[c]"))
+    fold(
+        fan_out("abcd"),
+        plain("echo[a]"),
+        StepSkipped("echo[b]", "x"),
+        start("echo[c]"),
+        fail("echo[c]"),
+    )
     columns = fold.state.steps(CHAIN.by_name["echo"], ())
     fold(StepInvalidated(node="echo", reason="code changed"))
     assert columns.settled == 0
@@ -238,7 +287,11 @@ def test_only_lost_outputs_take_new_references() -> None:
     fold = Fold()
     fold(fan_out("abc"))
     before = {key: fold.state.piece_seq(KEYS, (), key) for key in "abc"}
-    fold(StepInvalidated(node="fan_out", steps=("fan_out",), reason="output lost", lost=("result[b]",)))
+    fold(
+        StepInvalidated(
+            node="fan_out", steps=("fan_out",), reason="output lost", lost=("result[b]",)
+        )
+    )
     fold(fan_out("abc", attempt=2))
     after = {key: fold.state.piece_seq(KEYS, (), key) for key in "abc"}
     assert {key for key in "abc" if before[key] != after[key]} == {"b"}
@@ -251,14 +304,20 @@ def test_lost_outputs_are_remembered_over_a_crash() -> None:
     fold = Fold()
     fold(fan_out("abc"))
     seq = fold.state.piece_seq(KEYS, (), "a")
-    fold(StepInvalidated(node="fan_out", steps=("fan_out",), reason="output lost", lost=("result[b]",)))
+    fold(
+        StepInvalidated(
+            node="fan_out", steps=("fan_out",), reason="output lost", lost=("result[b]",)
+        )
+    )
     fold(start("fan_out", 2), run_resumed(), fan_out("abc", 3))
     assert fold.state.piece_seq(KEYS, (), "a") == seq
 
 
-@given(st.lists(st.lists(st.sampled_from("abcdef"), unique=True, max_size=6), min_size=1, max_size=5))
+@given(
+    st.lists(st.lists(st.sampled_from("abcdef"), unique=True, max_size=6), min_size=1, max_size=5)
+)
 def test_the_last_seal_holds(seals: list[list[str]]) -> None:
-    """R5: after each new seal its keys in its order are the steps; finished clones keep their results, others are orphans."""
+    """R5: a new seal's keys, in its order, are the steps; finished clones keep their results, others are orphans."""
     fold, done, known = Fold(), {}, []
     for attempt, keys in enumerate(seals, 1):
         if attempt > 1:
@@ -279,7 +338,9 @@ def test_the_last_seal_holds(seals: list[list[str]]) -> None:
         assert [step.key_path[0] for step in fold.state.sealed_steps(echo)] == keys
         assert {step.key_path[0] for step in fold.state.orphans(echo)} == set(known) - set(keys)
         assert fold.state.steps(echo, ()).settled == len(set(keys) & set(done))
-        assert {key: fold.state.output_seq(StepId("echo", (key,)), "result") for key in done} == done
+        assert {
+            key: fold.state.output_seq(StepId("echo", (key,)), "result") for key in done
+        } == done
 
 
 BAD: dict[str, tuple[list[AnyEvent], AnyEvent, str]] = {
@@ -293,29 +354,85 @@ BAD: dict[str, tuple[list[AnyEvent], AnyEvent, str]] = {
     "two keys of one level": (fan_out("a"), start("echo[a][a]"), "not in the graph"),
     "a step key that is none": ([], start("echo[a"), "not in the graph|is not a step key"),
     "an empty step key": ([], StepSkipped("", "x"), "not in the graph|is not a step key"),
-    "an unknown output": ([start("fan_out")], OutputStored("fan_out", "shape", reference()), "'shape'"),
-    "a plain value of a dynamic output": ([start("fan_out")], OutputStored("fan_out", "result", reference()), "'result'"),
+    "an unknown output": (
+        [start("fan_out")],
+        OutputStored("fan_out", "shape", reference()),
+        "'shape'",
+    ),
+    "a plain value of a dynamic output": (
+        [start("fan_out")],
+        OutputStored("fan_out", "result", reference()),
+        "'result'",
+    ),
     "a key of a plain output": (
-        [*fan_out("a"), start("echo[a]")], DynamicOutputStored("echo[a]", "result", "k", reference()), "'k'"),
+        [*fan_out("a"), start("echo[a]")],
+        DynamicOutputStored("echo[a]", "result", "k", reference()),
+        "'k'",
+    ),
     "a key twice": (
-        [start("fan_out"), *pieces("ab")[:2]], DynamicOutputStored("fan_out", "result", "a", reference()), "'a'"),
+        [start("fan_out"), *pieces("ab")[:2]],
+        DynamicOutputStored("fan_out", "result", "a", reference()),
+        "'a'",
+    ),
     "a key after the seal": (
-        [start("fan_out"), *pieces("a")], DynamicOutputStored("fan_out", "result", "b", reference()), "'b'"),
+        [start("fan_out"), *pieces("a")],
+        DynamicOutputStored("fan_out", "result", "b", reference()),
+        "'b'",
+    ),
     "a second seal": ([start("fan_out"), *pieces("")], pieces("")[0], "not open"),
-    "a seal of other keys": ([start("fan_out"), *pieces("ab")[:2]], pieces("ac")[-1], "seals 2 keys"),
-    "a seal in another order": ([start("fan_out"), *pieces("ab")[:2]], pieces("ba")[-1], "seals 2 keys"),
-    "a seal of fewer keys": ([start("fan_out"), *pieces("ab")[:2]], pieces("a")[-1], "seals 1 keys"),
-    "success without seal": ([start("fan_out"), *pieces("ab")[:2]], StepSucceeded("fan_out", 0.1), "unsealed"),
-    "an output of another attempt": ([start("fan_out")], DynamicOutputStored("fan_out", "result", "a", reference(), 2), "attempt 2"),
-    "success of another attempt": ([start("fan_out"), *pieces("")], StepSucceeded("fan_out", 0.1, 2), "attempt 2"),
+    "a seal of other keys": (
+        [start("fan_out"), *pieces("ab")[:2]],
+        pieces("ac")[-1],
+        "seals 2 keys",
+    ),
+    "a seal in another order": (
+        [start("fan_out"), *pieces("ab")[:2]],
+        pieces("ba")[-1],
+        "seals 2 keys",
+    ),
+    "a seal of fewer keys": (
+        [start("fan_out"), *pieces("ab")[:2]],
+        pieces("a")[-1],
+        "seals 1 keys",
+    ),
+    "success without seal": (
+        [start("fan_out"), *pieces("ab")[:2]],
+        StepSucceeded("fan_out", 0.1),
+        "unsealed",
+    ),
+    "an output of another attempt": (
+        [start("fan_out")],
+        DynamicOutputStored("fan_out", "result", "a", reference(), 2),
+        "attempt 2",
+    ),
+    "success of another attempt": (
+        [start("fan_out"), *pieces("")],
+        StepSucceeded("fan_out", 0.1, 2),
+        "attempt 2",
+    ),
     "failure of another attempt": ([start("fan_out")], fail("fan_out", 7), "attempt 7"),
     "a first attempt that is the second": ([], start("fan_out", 2), "attempt 2 after attempt 0"),
-    "a collect of nobody": ([], CollectResolved("nobody", "xs", "a.b", "c.d", 0, 0, 0, "x"), "not in the graph"),
-    "a collect of no step key": ([], CollectResolved("a[", "xs", "a.b", "c.d", 0, 0, 0, "x"), "a\\["),
-    "an invalidated node of another graph": ([], StepInvalidated(node="nobody", reason="asked for"), "not in the graph"),
+    "a collect of nobody": (
+        [],
+        CollectResolved("nobody", "xs", "a.b", "c.d", 0, 0, 0, "x"),
+        "not in the graph",
+    ),
+    "a collect of no step key": (
+        [],
+        CollectResolved("a[", "xs", "a.b", "c.d", 0, 0, 0, "x"),
+        "a\\[",
+    ),
+    "an invalidated node of another graph": (
+        [],
+        StepInvalidated(node="nobody", reason="asked for"),
+        "not in the graph",
+    ),
     "an invalidated step of another graph": (
-        [], StepInvalidated(node="echo", steps=("echo[z]",), reason="asked for"), "not in the graph"),
-}  # fmt: skip
+        [],
+        StepInvalidated(node="echo", steps=("echo[z]",), reason="asked for"),
+        "not in the graph",
+    ),
+}
 
 
 @pytest.mark.parametrize("case", BAD)
@@ -324,15 +441,21 @@ def test_what_cannot_follow_is_damage(case: str) -> None:
     before, event, fact = BAD[case]
     fold = Fold()
     fold(before)
-    with pytest.raises(LogDamaged, match=rf"run 'r', seq {fold.state.seq + 1}: .*({fact}).*nothing was written"):
+    with pytest.raises(
+        LogDamaged, match=rf"run 'r', seq {fold.state.seq + 1}: .*({fact}).*nothing was written"
+    ):
         fold(event)
 
 
 def test_the_envelope_is_checked() -> None:
     """A gap in seq, an epoch that is not the current one, or a time that goes back is damage."""
     for seq, changes in (
-        (3, {}), (1, {}), (2, {"epoch": 2}), (2, {"epoch": 0}), (2, {"time": T0 - dt.timedelta(microseconds=1)}),
-    ):  # fmt: skip
+        (3, {}),
+        (1, {}),
+        (2, {"epoch": 2}),
+        (2, {"epoch": 0}),
+        (2, {"time": T0 - dt.timedelta(microseconds=1)}),
+    ):
         fold = Fold()
         event = msgspec.structs.replace(fold.stamped(start("fan_out")), **changes)
         with pytest.raises(LogDamaged, match=rf"run 'r', seq {seq}: "):
@@ -347,8 +470,14 @@ def test_the_envelope_is_checked() -> None:
 def test_settled_steps_are_told() -> None:
     """`apply` returns the step that an event settled, and nothing for any other event."""
     fold = Fold()
-    told = [fold.state.apply(fold.state.seq + 1, fold.stamped(event)) for event in [*fan_out("ab"), *plain("echo[a]")]]
-    assert [step for step in told if step is not None] == [StepId("fan_out", ()), StepId("echo", ("a",))]
+    told = [
+        fold.state.apply(fold.state.seq + 1, fold.stamped(event))
+        for event in [*fan_out("ab"), *plain("echo[a]")]
+    ]
+    assert [step for step in told if step is not None] == [
+        StepId("fan_out", ()),
+        StepId("echo", ("a",)),
+    ]
     skipped = fold.stamped(StepSkipped("echo[b]", "x"))
     assert fold.state.apply(fold.state.seq + 1, skipped) == StepId("echo", ("b",))
 
@@ -357,7 +486,9 @@ def test_a_resume_may_bring_another_graph() -> None:
     """R5: with a new graph what has succeeded stays, what is gone is forgotten, what is new is pending."""
     fold = Fold()
     fold(fan_out("ab"), plain("echo[a]"), plain("shout[a]"), start("echo[b]"))
-    new = Graph("chain", (*CHAIN.nodes[:2], msgspec.structs.replace(CHAIN.nodes[2], name="whisper")))
+    new = Graph(
+        "chain", (*CHAIN.nodes[:2], msgspec.structs.replace(CHAIN.nodes[2], name="whisper"))
+    )
     fold(run_resumed(graph=new))
     assert [fold.status("echo", key) for key in "ab"] == [SUCCEEDED, PENDING]
     assert fold.status("whisper", "a") == PENDING
@@ -388,7 +519,13 @@ def test_memory_per_clone() -> None:
 
 def test_the_same_events_give_the_same_state() -> None:
     """Nothing but the events decides: two folds of one log agree on every fact."""
-    events: list[Any] = [fan_out("abc"), plain("echo[b]"), start("echo[a]"), run_resumed(), plain("echo[a]", 2)]
+    events: list[Any] = [
+        fan_out("abc"),
+        plain("echo[b]"),
+        start("echo[a]"),
+        run_resumed(),
+        plain("echo[a]", 2),
+    ]
     one, other = Fold(), Fold()
     one(*events)
     other(*events)

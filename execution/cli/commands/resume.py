@@ -108,7 +108,20 @@ def _print_plan(plan: ResumePlan, ctx: click.Context, *, as_json: bool) -> None:
     click.echo()
     heads = ("op", "sealed", "reuse", "run", "why")
     print_table(heads, [_row(node) for node in plan.nodes], right=("sealed", "reuse", "run"))
-    click.echo(f"\nnext:  {typed('resume', plan.run_id, ctx=ctx)}")
+    click.echo(f"\nnext:  {typed('resume', plan.run_id, *_same_options(ctx), ctx=ctx)}")
+
+
+def _same_options(ctx: click.Context) -> list[str]:
+    """What was given beside --dry-run: the resume that follows does exactly what was planned."""
+    given = {name: ctx.params[name] for name in ("job", "outputs", "config", "on_code_change")}
+    if given["on_code_change"] == "reuse":
+        given["on_code_change"] = None
+    return [
+        word
+        for name, value in given.items()
+        if value is not None
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
 
 
 def _row(node: NodePlan) -> tuple[str, ...]:
