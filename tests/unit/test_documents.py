@@ -367,13 +367,14 @@ if README.exists():
 
     @pytest.mark.parametrize("block", COMPLETE_JOBS)
     def test_complete_jobs_of_the_readme_run(block: str, tmp_path: Path) -> None:
-        """Copied into a file of its own, in an empty folder, a complete job runs."""
+        """Copied into a file of its own, in an empty folder, a complete job runs by the command."""
         (tmp_path / "my_job.py").write_text(block)
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("RUNSTORE_")
         }
+        command = "from execution.cli.main import main; main()"
         ended = subprocess.run(
-            [sys.executable, "my_job.py"],
+            [sys.executable, "-c", command, "run", "my_job.py"],
             cwd=tmp_path,
             env=environment,
             capture_output=True,
