@@ -32,7 +32,7 @@ from fixtures.stores.v1_job import offsets  # noqa: E402
 from runstore import RunStore  # noqa: E402
 from runstore.log import recorder, schema  # noqa: E402
 from runstore.log.events import ErrorInfo, OutputStored, RunResumed  # noqa: E402
-from runstore.log.state import (  # noqa: E402
+from runstore.log.transitions import (  # noqa: E402
     FAILED,
     PENDING,
     RUNNING,

@@ -1,8 +1,8 @@
 """Random flat jobs: as data, as a job of real ops, and as what plain Python says must come of it.
 
 A shape is a list of nodes, each reading only from nodes before it. Some ops yield keys, some are mapped under
-one dynamic output, some collect; some fail for some keys, some leave optional outputs out. `evaluate` knows nothing of logs or
-schedulers: it goes through the nodes once.
+one dynamic output, some collect; some fail for some keys, some leave optional outputs out. `evaluate` knows nothing of
+logs or schedulers: it goes through the nodes once.
 """
 
 import hashlib

@@ -11,9 +11,10 @@ import msgspec
 
 from execution.errors import CodeChanged, PlanChanged
 from runstore.log.events import StepInvalidated
-from runstore.log.graph import FromCollect, FromOutput, Graph, Level, Node
+from runstore.log.graph import FromCollect, FromOutput, Graph, Level, Node, project
 from runstore.log.remaining import Remaining
-from runstore.log.state import PENDING, SUCCEEDED, RunState, StepId, project
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import PENDING, SUCCEEDED
 
 OnCodeChange = Literal["reuse", "rerun", "fail"]
 

@@ -11,17 +11,10 @@ from itertools import count, groupby
 from typing import NamedTuple
 
 from runstore.keys import KeyPath
-from runstore.log.graph import FromCollect, Level, Node, Wire
-from runstore.log.state import (
-    PENDING,
-    SKIPPED,
-    SUCCEEDED,
-    Expansion,
-    RunState,
-    StepId,
-    Steps,
-    project,
-)
+from runstore.log.columns import Expansion, Steps
+from runstore.log.graph import FromCollect, Level, Node, Wire, project
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
 
 READY, SKIP, OPEN = 0, 1, 2
 

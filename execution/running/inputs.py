@@ -13,9 +13,10 @@ from execution.errors import ExpansionIncomplete
 from execution.planning.scheduler import SKIP, collect_readiness
 from runstore.errors import OutputLost
 from runstore.log.events import CollectResolved
-from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Node, Wire
+from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Node, Wire, project
 from runstore.log.recorder import Recorder
-from runstore.log.state import SKIPPED, SUCCEEDED, RunState, StepId, project
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import deserialize

@@ -8,7 +8,8 @@ from runstore.errors import StepNotFound
 from runstore.log.events import ErrorInfo, RunCancelled, RunFailed, RunSucceeded, StepFailed
 from runstore.log.graph import Level, Node, Output
 from runstore.log.recorder import reference_of
-from runstore.log.state import SUCCEEDED, RunState, StepId
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import SUCCEEDED
 from runstore.outputs.serializers import deserialize
 from runstore.store import RunStore, as_store
 

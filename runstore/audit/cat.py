@@ -16,7 +16,8 @@ from runstore.errors import StepNotFound
 from runstore.keys import format_step_key, parse_step_key
 from runstore.log.graph import Level, Node, Output
 from runstore.log.recorder import reference_of
-from runstore.log.state import FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, RunState, StepId
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED
 from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore
 

@@ -21,9 +21,10 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
-from runstore.log.graph import FromCollect, FromOutput
+from runstore.log.graph import FromCollect, FromOutput, project
 from runstore.log.remaining import Remaining
-from runstore.log.state import PENDING, SKIPPED, SUCCEEDED, RunState, StepId, project
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 
 _SHOWN_INPUTS = 8

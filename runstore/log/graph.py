@@ -10,6 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from runstore.keys import KeyPath
+
 
 class Level(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A dynamic output that something is mapped under."""
@@ -194,3 +196,10 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             ):
                 reached.add(node.name)
         return reached
+
+
+def project(key_path: KeyPath, scope: tuple[Level, ...], onto: tuple[Level, ...]) -> KeyPath:
+    """The part of a key path of `scope` that belongs to the levels of `onto` (rule D7)."""
+    if scope == onto:
+        return key_path
+    return tuple([key_path[scope.index(level)] for level in onto])

@@ -12,16 +12,8 @@ import msgspec
 from runstore.keys import KeyPath
 from runstore.log.events import Counts
 from runstore.log.graph import FromCollect, FromOutput, Node
-from runstore.log.state import (
-    FAILED,
-    PENDING,
-    SKIPPED,
-    STATUS_NAMES,
-    SUCCEEDED,
-    WHY_NAMES,
-    RunState,
-    StepId,
-)
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import FAILED, PENDING, SKIPPED, STATUS_NAMES, SUCCEEDED, WHY_NAMES
 
 
 class NodeProgress(msgspec.Struct, frozen=True):

@@ -5,18 +5,17 @@ place ("slot") at which a key was first sealed; of a stored output only the seq 
 cannot follow what came before means that the log is damaged, and is refused before anything changes.
 """
 
-from array import array
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from runstore.errors import InvalidKey, LogDamaged
 from runstore.keys import KeyPath, format_step_key, parse_step_key
 from runstore.log.codec import keys_digest
+from runstore.log.columns import Expansion, OpenExpansion, Steps
 from runstore.log.events import (
     AnyEvent,
     CollectResolved,
     DynamicOutputStored,
-    ErrorInfo,
     Event,
     ExpansionSealed,
     OutputStored,
@@ -32,36 +31,18 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
-from runstore.log.graph import Graph, Level, Node
-
-PENDING: Final = 0
-RUNNING: Final = 1
-SUCCEEDED: Final = 2
-FAILED: Final = 3
-SKIPPED: Final = 4
-STATUS_NAMES: Final = ("pending", "running", "succeeded", "failed", "skipped")
-
-STEP_TRANSITIONS: Final[dict[int, dict[type[Event], int]]] = {
-    PENDING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
-    RUNNING: {
-        OutputStored: RUNNING,
-        DynamicOutputStored: RUNNING,
-        ExpansionSealed: RUNNING,
-        StepSucceeded: SUCCEEDED,
-        StepFailed: FAILED,
-        StepInvalidated: PENDING,
-    },
-    SUCCEEDED: {StepInvalidated: PENDING},
-    FAILED: {StepInvalidated: PENDING},
-    SKIPPED: {StepInvalidated: PENDING},
-}  # anything else means a damaged log; RunResumed turns RUNNING and FAILED into PENDING
-
-NEVER_STARTED: Final = 0
-INTERRUPTED: Final = 1
-FAILED_BEFORE: Final = 2
-OUTPUT_LOST: Final = 3
-INVALIDATED: Final = 4
-WHY_NAMES: Final = ("never started", "interrupted", "failed", "lost", "invalidated")
+from runstore.log.graph import Graph, Level, Node, project
+from runstore.log.transitions import (
+    FAILED_BEFORE,
+    INTERRUPTED,
+    INVALIDATED,
+    OUTPUT_LOST,
+    PENDING,
+    SKIPPED,
+    STATUS_NAMES,
+    STEP_TRANSITIONS,
+    SUCCEEDED,
+)
 
 
 class StepId(NamedTuple):
@@ -72,130 +53,6 @@ class StepId(NamedTuple):
 
     def __str__(self) -> str:
         return format_step_key(self.node, self.key_path)
-
-
-class Expansion:
-    """The sealed keys of one dynamic output at one key path of its producer.
-
-    Invariant: `order` lists the slots of the sealed keys; `keys` and `seqs` also hold keys of earlier seals (orphans).
-    """
-
-    __slots__ = ("_names", "_positions", "digest", "keys", "order", "seqs")
-
-    def __init__(self) -> None:
-        self.keys: dict[str, int] = {}
-        self._names: list[str] = []
-        self.seqs = array("q")
-        self.order: range | array[int] = range(0)
-        self._positions = array("q")
-        self.digest = ""
-
-    def adopt(self, attempt: "_OpenExpansion", lost: frozenset[str] | None) -> None:
-        """Take over the keys of an attempt that has succeeded; where only some pieces were lost, only these."""
-        if not self.keys:
-            self.keys, self.seqs = attempt.keys, attempt.seqs
-            self.order = range(len(self.keys))
-        else:
-            self._merge(attempt, lost)
-        self._names = list(self.keys)
-        self.digest = attempt.digest
-
-    def _merge(self, attempt: "_OpenExpansion", lost: frozenset[str] | None) -> None:
-        order = array("q")
-        for key, place in attempt.keys.items():
-            slot = self.keys.setdefault(key, len(self.keys))
-            order.append(slot)
-            if slot == len(self.seqs):
-                self.seqs.append(attempt.seqs[place])
-            elif lost is None or key in lost:
-                self.seqs[slot] = attempt.seqs[place]
-        self._reorder(order)
-
-    def _reorder(self, order: "array[int]") -> None:
-        if all(map(int.__eq__, order, range(len(order)))):
-            self.order = range(len(order))
-            return
-        self.order, self._positions = order, array("q", [-1]) * len(self.keys)
-        for position, slot in enumerate(order):
-            self._positions[slot] = position
-
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __bool__(self) -> bool:
-        return True  # an expansion without keys is one
-
-    def position(self, slot: int) -> int:
-        """Where the key of a slot stands among the sealed keys; -1 for an orphan."""
-        if isinstance(self.order, range):
-            return slot if slot < len(self.order) else -1
-        return self._positions[slot]
-
-    def ordered_keys(self) -> Iterator[str]:
-        """The sealed keys in yield order."""
-        return (self._names[slot] for slot in self.order)
-
-    def key_at(self, position: int) -> str:
-        """The sealed key at a position."""
-        return self._names[self.order[position]]
-
-
-class _OpenExpansion:
-    """What an attempt has yielded under one output so far; counts for nothing until it succeeds (rule F4)."""
-
-    __slots__ = ("digest", "keys", "sealed", "seqs")
-
-    def __init__(self) -> None:
-        self.keys: dict[str, int] = {}
-        self.seqs = array("q")
-        self.sealed = False
-        self.digest = ""
-
-
-class Steps:
-    """The steps of one node below one key path, by slot; a node that is not mapped has one slot.
-
-    Invariant: all columns have the same length, `settled` counts the succeeded and skipped among the sealed slots.
-    """
-
-    __slots__ = ("attempts", "outputs", "settled", "status", "why")
-
-    def __init__(self, node: Node, size: int) -> None:
-        self.status = bytearray(size)
-        self.why = bytearray(size)
-        self.attempts = array("H", bytes(2 * size))
-        self.outputs = {
-            output.name: array("q", bytes(8 * size))
-            for output in node.outputs
-            if not output.dynamic
-        }
-        self.settled = 0
-
-    def grow(self, size: int) -> None:
-        """Make room for slots up to `size`."""
-        more = size - len(self.status)
-        if more > 0:
-            self.status.extend(bytes(more))
-            self.why.extend(bytes(more))
-            self.attempts.extend(array("H", bytes(2 * more)))
-            for column in self.outputs.values():
-                column.extend(array("q", bytes(8 * more)))
-
-    def recount(self, order: "range | array[int]") -> None:
-        """Derive `settled` anew for a new set of sealed slots."""
-        self.settled = sum(1 for slot in order if self.status[slot] in (SUCCEEDED, SKIPPED))
-
-    def clear_outputs(self, slot: int) -> None:
-        """Forget what an earlier attempt stored."""
-        for column in self.outputs.values():
-            column[slot] = 0
-
-
-def project(key_path: KeyPath, scope: tuple[Level, ...], onto: tuple[Level, ...]) -> KeyPath:
-    """The part of a key path of `scope` that belongs to the levels of `onto` (rule D7)."""
-    if scope == onto:
-        return key_path
-    return tuple([key_path[scope.index(level)] for level in onto])
 
 
 class RunState:
@@ -224,7 +81,7 @@ class RunState:
         self.lost: dict[StepId, frozenset[str]] = {}
         """Step that runs again for lost bytes -> its lost outputs (rule R6)."""
         self._expansions: dict[tuple[str, str, KeyPath], Expansion] = {}
-        self._open: dict[StepId, dict[str, _OpenExpansion]] = {}
+        self._open: dict[StepId, dict[str, OpenExpansion]] = {}
         self._steps: dict[tuple[str, KeyPath], Steps] = {}
         self._started_codes: dict[StepId, str] = {}
         self._lookup: dict[tuple[str, KeyPath], tuple[dict[str, int] | None, Steps]] = {}
@@ -414,7 +271,7 @@ class RunState:
         self._started_codes[step] = event.code
         dynamic = self.graph.dynamic_outputs[step.node]
         if dynamic:
-            self._open[step] = {output: _OpenExpansion() for output in dynamic}
+            self._open[step] = {output: OpenExpansion() for output in dynamic}
 
     def _output_stored(self, seq: int, event: OutputStored) -> None:
         step, columns, slot = self._move(seq, event, event.step)
@@ -478,7 +335,7 @@ class RunState:
             self._seal(step, output, piece, lost)
 
     def _seal(
-        self, step: StepId, output: str, piece: _OpenExpansion, lost: frozenset[str] | None
+        self, step: StepId, output: str, piece: OpenExpansion, lost: frozenset[str] | None
     ) -> None:
         self._forget_places()
         level = Level(step.node, output)
@@ -643,13 +500,3 @@ _APPLY: Final[dict[type[Event], Any]] = {
     RunFailed: RunState._run_ended,
     RunCancelled: RunState._run_ended,
 }
-
-__all__ = [
-    "STATUS_NAMES",
-    "STEP_TRANSITIONS",
-    "ErrorInfo",
-    "Expansion",
-    "RunState",
-    "StepId",
-    "Steps",
-]

@@ -21,7 +21,8 @@ from execution import (
     resume,
 )
 from runstore import RunStore
-from runstore.log.state import SUCCEEDED, RunState
+from runstore.log.state import RunState
+from runstore.log.transitions import SUCCEEDED
 
 RUN = "the-run"
 LETTERS = "abcdef"

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from execution import RunResult, execute, plan_resume, resume
 from runstore.errors import FormatTooNew, LogDamaged, StepNotFound
 from runstore.log.events import RunFailed, RunSucceeded, StepSkipped, StepStarted
-from runstore.log.state import SKIPPED, SUCCEEDED
+from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 from tests.property.logs import RUN, behind_the_triggers, cut, facts
 from tests.shapes import Calls, Outcome, Shape, Source, Step, evaluate, job_of, shapes, step_key

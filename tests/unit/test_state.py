@@ -30,7 +30,8 @@ from runstore.log.events import (
     StepSucceeded,
 )
 from runstore.log.graph import Graph, Node, Output
-from runstore.log.state import (
+from runstore.log.state import RunState, StepId
+from runstore.log.transitions import (
     FAILED,
     FAILED_BEFORE,
     INTERRUPTED,
@@ -43,8 +44,6 @@ from runstore.log.state import (
     STATUS_NAMES,
     STEP_TRANSITIONS,
     SUCCEEDED,
-    RunState,
-    StepId,
 )
 from tests.unit.logs import (
     CHAIN,

@@ -183,7 +183,8 @@ WRONG: list[tuple[Any, Any, str]] = [
     (
         DynamicOut(int),
         lambda: _of(DynamicOutput("a", "k")),
-        "NotStorable: step 'f', output 'result': a value of type str, 'a', is not exactly the declared type int; return",
+        "NotStorable: step 'f', output 'result': a value of type str, 'a', is not exactly the declared type int; "
+        "return",
     ),
     (
         None,
