@@ -189,9 +189,9 @@ class RunStore:
     def _outputs_of(self, run_id: str) -> OutputStore:
         """The outputs of a run whose log may be damaged or too new to fold."""
         rows = self._reading().query(_BASES, (self._number(run_id),)).fetchall()
-        return OutputStore(
-            [open_base(self._address(base), durable=False) for (base,) in rows if base]
-        )
+        folder = f"/{file_name(run_id)}"  # what is not the run's own folder is never deleted
+        bases = [base for (base,) in rows if base and base.endswith(folder)]
+        return OutputStore([open_base(self._address(base), durable=False) for base in bases])
 
     def base_for(self, run_id: str) -> str:
         """The base that the outputs of a run get here, as the log declares it: without credentials."""

@@ -27,10 +27,8 @@ CREATE TABLE events (
     run      INTEGER NOT NULL,
     seq      INTEGER NOT NULL,
     body     TEXT NOT NULL CHECK (json_valid(body)),
-    kind     TEXT GENERATED ALWAYS AS (body ->> '$.kind') VIRTUAL,
     epoch    INTEGER GENERATED ALWAYS AS (body ->> '$.epoch') VIRTUAL,
     step     TEXT GENERATED ALWAYS AS (body ->> '$.step') VIRTUAL,
-    sha256   TEXT GENERATED ALWAYS AS (body ->> '$.reference.sha256') VIRTUAL,
     PRIMARY KEY (run, seq)
 ) STRICT, WITHOUT ROWID"""
 
@@ -81,10 +79,10 @@ CREATE TABLE claims (
 # Every event as a person asks for it.
 EVENT_LIST = """
 CREATE VIEW event_list AS
-SELECT runs.id AS run_id, seq, kind, epoch, body ->> '$.time' AS time, step,
+SELECT runs.id AS run_id, seq, body ->> '$.kind' AS kind, epoch, body ->> '$.time' AS time, step,
        coalesce(substr(step, 1, instr(step || '[', '[') - 1), body ->> '$.node') AS node,
        substr(step, instr(step || '[', '[')) AS key_path,
-       body ->> '$.attempt' AS attempt, sha256, body, events.run
+       body ->> '$.attempt' AS attempt, body ->> '$.reference.sha256' AS sha256, body, events.run
 FROM events JOIN runs USING (run)"""
 
 # One row per run, from its first and last event.
@@ -96,7 +94,7 @@ SELECT runs.run, runs.id,
        first.body ->> '$.time' AS started,
        last.body ->> '$.time' AS updated,
        last.epoch AS epoch,
-       CASE last.kind WHEN 'RunSucceeded' THEN 'succeeded' WHEN 'RunFailed' THEN 'failed'
+       CASE last.body ->> '$.kind' WHEN 'RunSucceeded' THEN 'succeeded' WHEN 'RunFailed' THEN 'failed'
                       WHEN 'RunCancelled' THEN 'cancelled' ELSE 'unfinished' END AS status,
        last.seq AS events
 FROM runs

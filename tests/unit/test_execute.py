@@ -522,6 +522,30 @@ def test_a_graph_that_does_not_fit_is_refused(store: RunStore) -> None:
     assert store.run("r").events == events
 
 
+# R6
+
+
+@pytest.mark.parametrize(
+    ("lost", "steps"),
+    [
+        ("echo/result/a.json", ("echo[a]",)),
+        ("fan_out/result/b.json", ("fan_out",)),
+        ("fan_out/result/a.json", ()),
+    ],
+)
+def test_lost_bytes_are_made_again(store: RunStore, lost: str, steps: tuple[str, ...]) -> None:
+    """R6: a plan names the steps whose missing bytes will be read, and no others; the resume makes them again."""
+    execute(fails_at("abc", "b"), store, run_id="r")
+    assert store.directory is not None
+    (store.directory / "outputs/r" / lost).unlink()
+    plan = plan_resume("r", store, job=chained("abc"))
+    assert plan.lost == steps
+    assert {node.node for node in plan.nodes if node.run.get("lost")} == {
+        step.partition("[")[0] for step in steps
+    }
+    assert resume("r", store, job=chained("abc")).output_for_node("total") == "ABC"
+
+
 # T2
 
 
