@@ -248,13 +248,19 @@ class RunState:
         self.ended = None
 
     def _replace_graph(self, graph: Graph) -> None:
+        """Go on with another graph; what is known of a node that is gone or has another shape fits it no more."""
+        same = {
+            name
+            for name, node in graph.by_name.items()
+            if _shape(node) == _shape(self.graph.by_name.get(name))
+        }
         self.graph = graph
         self._forget_places()
         for name, prefix in list(self._steps):
-            if name not in graph.by_name:
+            if name not in same:
                 del self._steps[name, prefix]
         for known in (self.running, self.failures, self.lost):
-            for step in [step for step in known if step.node not in graph.by_name]:
+            for step in [step for step in known if step.node not in same]:
                 del known[step]
 
     def _step_started(self, seq: int, event: StepStarted) -> None:
@@ -476,6 +482,11 @@ class RunState:
         """The clones of a node whose keys the last seal no longer holds."""
         sealed = set(self.sealed_steps(node))
         return [step for step in self.steps_of(node) if step not in sealed]
+
+
+def _shape(node: Node | None) -> object:
+    """What the columns of a node's steps are made by."""
+    return node and (node.scope, node.outputs)
 
 
 def lost_keys_of(lost: frozenset[str] | tuple[str, ...], output: str) -> list[str]:

@@ -17,6 +17,7 @@ from execution import (
     JobDefinition,
     OpContext,
     OpDefinition,
+    Out,
     ResumePlan,
     RunResult,
     execute,
@@ -355,6 +356,46 @@ def grown_config(scene: Scene) -> dict[str, Any]:
     """The config of the ops, also of the new one."""
     known: dict[str, Any] = scene.config()["ops"]
     return known | {"mark_again": known["mark"]}
+
+
+@pytest.mark.parametrize("shape", ["mapped", "two outputs"])
+def test_an_op_that_never_succeeded_may_take_another_shape(tmp_path: Path, shape: str) -> None:
+    """A failed step may come back mapped, or with other outputs; the log reads as before, also once more."""
+    execute(reshaped("failing"), tmp_path, run_id=RUN)
+    result = resume(RUN, tmp_path, job=reshaped(shape))
+    assert result.success
+    again = RunResult.load(RUN, tmp_path)
+    if shape == "mapped":
+        assert again.output_for_node("last") == {"a": "a", "b": "b"}
+    else:
+        assert [again.output_for_node("last", name) for name in "xy"] == [1, 2]
+
+
+def reshaped(shape: str) -> JobDefinition:
+    """The same job with another last op."""
+
+    @op(out={"x": Out(), "y": Out()} if shape == "two outputs" else None)
+    def last(found: Any) -> Any:
+        if shape == "failing":
+            raise ValueError("not yet")
+        return (1, 2) if shape == "two outputs" else found
+
+    generator = op(out=DynamicOut(str), version="1")(two_keys)
+
+    @job
+    def reshaping_job() -> None:
+        keys = generator()
+        if shape == "mapped":
+            keys.map(last)
+        else:
+            last(keys.collect())
+
+    return reshaping_job
+
+
+def two_keys() -> Iterator[DynamicOutput[str]]:
+    """What the generator of `reshaped` yields."""
+    yield from (DynamicOutput(key, mapping_key=key) for key in "ab")
 
 
 def test_ops_without_finished_work_may_change_in_the_graph(scene: Scene) -> None:
