@@ -267,14 +267,11 @@ def op_config(config: Mapping[str, Any], node: str) -> Any:
     return config.get("ops", {}).get(node, {}).get("config", {})
 
 
-def invalidation_of(
-    event: OutputStored | DynamicOutputStored, labels: tuple[str, ...] = ()
-) -> StepInvalidated:
-    """The event that makes the step of a lost output run again; `labels`: all that it has lost."""
-    lost = labels or (_label(event),)
-    return StepInvalidated(
-        node=_step(event.step).node, steps=(event.step,), reason="output lost", lost=lost
-    )
+def invalidation_of(*events: OutputStored | DynamicOutputStored) -> StepInvalidated:
+    """What makes a step run again whose outputs were lost; `events`: those that stored them."""
+    step = events[0].step
+    lost = tuple(_label(event) for event in events)
+    return StepInvalidated(node=_step(step).node, steps=(step,), reason="output lost", lost=lost)
 
 
 def _label(event: OutputStored | DynamicOutputStored) -> str:

@@ -28,6 +28,8 @@ from runstore.log.codec import check_exact
 from runstore.log.events import (
     FORMAT_VERSION,
     STORES,
+    DynamicOutputStored,
+    OutputStored,
     RunResumed,
     RunStarted,
     RunSucceeded,
@@ -233,18 +235,14 @@ def _invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
 
 
 def _invalidate(recorder: Recorder, missing: Iterable[int]) -> list[str]:
-    by_step: dict[str, list[str]] = {}
-    events = [recorder.event(seq) for seq in missing]
-    for event in events:
+    by_step: dict[str, list[OutputStored | DynamicOutputStored]] = {}
+    for seq in missing:
+        event = recorder.event(seq)
         assert isinstance(event, STORES)
-        invalidated = invalidation_of(event)
-        by_step.setdefault(event.step, []).extend(invalidated.lost)
-    for event in events:
-        assert isinstance(event, STORES)
-        labels = by_step.pop(event.step, None)
-        if labels:
-            recorder.append(invalidation_of(event, tuple(labels)))
-    return [event.step for event in events if isinstance(event, STORES)]
+        by_step.setdefault(event.step, []).append(event)
+    for events in by_step.values():
+        recorder.append(invalidation_of(*events))
+    return list(by_step)
 
 
 def _drive(
@@ -266,9 +264,8 @@ def _drive(
         )
         engine.run()
     except BaseException:
-        with contextlib.suppress(
-            RunStoreError
-        ):  # what stopped the run is the news; a claim of a dead run is none
+        # What stopped the run is the news; that its claim could not be given back is none.
+        with contextlib.suppress(RunStoreError):
             recorder.close()
         raise
     recorder.close()

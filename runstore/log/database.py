@@ -212,9 +212,8 @@ class Database:
             if self.path is not None:
                 self._connection.execute("PRAGMA journal_mode = WAL")
             migrate(self._connection)
-            self._connection.execute(
-                "ANALYZE sqlite_schema"
-            )  # this connection now reads the statistics
+            # Makes this connection read the statistics that the migration wrote.
+            self._connection.execute("ANALYZE sqlite_schema")
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

@@ -219,7 +219,7 @@ class RunState:
     def _damaged(self, seq: int, fact: str) -> LogDamaged:
         return LogDamaged(
             f"run {self.run_id!r}, seq {seq}: {fact}; the log is damaged and nothing was written. "
-            f"Restore it from a copy"
+            "Restore it from a copy"
         )
 
     def _run_started(self, seq: int, event: RunStarted) -> None:
@@ -266,7 +266,6 @@ class RunState:
     def _step_started(self, seq: int, event: StepStarted) -> None:
         step, columns, slot = self._move(seq, event, event.step)
         if event.attempt != columns.attempts[slot] + 1:
-            columns.status[slot] = PENDING
             raise self._damaged(
                 seq, f"starts attempt {event.attempt} after attempt {columns.attempts[slot]}"
             )
