@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from execution.definition.op import OpDefinition, op
     from execution.planning.resume_plan import ResumePlan
     from execution.running.context import OpContext, OpExecutionContext
+    from execution.running.direct import build_op_context
     from execution.running.launch import execute, plan_resume, resume
     from execution.running.result import RunResult
 
@@ -27,6 +28,7 @@ _HOMES = {
     "Output": "definition.ins_outs",
     "ResumePlan": "planning.resume_plan",
     "RunResult": "running.result",
+    "build_op_context": "running.direct",
     "execute": "running.launch",
     "job": "definition.job",
     "op": "definition.op",
@@ -57,6 +59,7 @@ __all__ = [
     "Output",
     "ResumePlan",
     "RunResult",
+    "build_op_context",
     "execute",
     "job",
     "op",

@@ -85,6 +85,15 @@ class Composition:
 _composing: ContextVar[Composition | None] = ContextVar("composing", default=None)
 
 
+_invoker: Callable[..., Any] | None = None
+
+
+def set_invoker(invoker: Callable[..., Any]) -> None:
+    """Say what calling an op outside every job does; the rooms that know how stand above this one."""
+    global _invoker
+    _invoker = invoker
+
+
 @contextmanager
 def composing(job: str) -> Iterator[Composition]:
     """The body of a job is being evaluated."""
@@ -121,13 +130,11 @@ class Invocation:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         composition = _composing.get()
         if composition is None:
-            raise DefinitionError(
-                f"op {self._op.name!r} was called outside a job; call it in the body of a @job, "
-                f"or its function as {self._op.name}.function(…)"
-            )
+            assert _invoker is not None, "import execution"
+            return _invoker(self._op, args, kwargs)
         where = f"job {composition.job!r}, op {self._name or self._op.name!r}"
         inputs, scopes = [], []
-        for name, value in _bind(self._op, args, kwargs, where):
+        for name, value in bind(self._op, args, kwargs, where):
             source, scope = _source(value, composition, f"{where}, input {name!r}")
             inputs.append(Input(name, source))
             scopes.append(scope)
@@ -142,9 +149,10 @@ class Invocation:
         )
 
 
-def _bind(
+def bind(
     op: "OpDefinition", args: tuple[Any, ...], kwargs: dict[str, Any], where: str
 ) -> list[tuple[str, Any]]:
+    """(input, what was given for it) in the order of the inputs; raises DefinitionError where that does not fit."""
     names = [parameter.name for parameter in op.inputs]
     if len(args) > len(names):
         raise DefinitionError(f"{where} takes {len(names)} inputs, {len(args)} were given")

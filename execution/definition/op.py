@@ -45,6 +45,9 @@ class OpDefinition:
         self.tags = dict(tags)
         self.outs = dict(outs)
         self.is_dynamic = any(out.dynamic for out in self.outs.values())
+        self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
+            function
+        )
         self._version = version
         self.parameters = list(inspect.signature(function).parameters.values())
         self.takes_context = bool(self.parameters) and self.parameters[0].name in CONTEXT_NAMES
@@ -57,10 +60,6 @@ class OpDefinition:
         if not self.name.isidentifier() or keyword.iskeyword(self.name):
             raise DefinitionError(
                 f"op name {self.name!r} is not a Python identifier; choose another"
-            )
-        if inspect.iscoroutinefunction(self.function) or inspect.isasyncgenfunction(self.function):
-            raise DefinitionError(
-                f"op {self.name!r} is async, which this version does not run; write it with def"
             )
         for parameter in self.inputs:
             if parameter.kind in (

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from execution.running.step_runner import Ticket, Told, run_step
+from execution.running.worker import Worker
 from runstore.outputs.output_store import OutputStore
 
 
@@ -18,6 +19,7 @@ class InProcessExecutor:
         self._outputs: OutputStore | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._messages: Iterator[Told] = iter(())
+        self._worker = Worker()
 
     def open(self, outputs: OutputStore) -> None:
         """Get ready to run steps that write to these outputs."""
@@ -29,7 +31,7 @@ class InProcessExecutor:
         """Queue an attempt; its code runs inside `next_message`."""
         assert self._outputs is not None
         pool = self._pool if ticket.op.is_dynamic else None
-        self._messages = run_step(ticket, self._outputs, pool)
+        self._messages = run_step(ticket, self._outputs, pool, self._worker)
 
     def next_message(self) -> Told:
         """Run on until the attempt has something to tell."""
@@ -41,5 +43,6 @@ class InProcessExecutor:
     def close(self) -> None:
         """Drop what is running."""
         self._messages = iter(())
+        self._worker.close()
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)

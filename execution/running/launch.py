@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from execution.definition.composition import set_invoker
 from execution.definition.job import JobDefinition, set_launcher
 from execution.definition.loading import load_job
 from execution.errors import ExecutionError, JobNotFound
@@ -20,6 +21,7 @@ from execution.planning.resume_plan import (
     node_plans,
     reads,
 )
+from execution.running.direct import invoke
 from execution.running.engine import Control, Engine, NoControl, invalidation_of
 from execution.running.result import RunResult
 from runstore.errors import ConfigError, NotStorable, RunStoreError
@@ -162,6 +164,7 @@ def execute_in_process(
 
 
 set_launcher(execute_in_process)
+set_invoker(invoke)
 
 
 def plan_into(

@@ -9,7 +9,7 @@ import types
 import unicodedata
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -21,6 +21,7 @@ from execution.definition.op import OpDefinition
 from execution.errors import StepError
 from execution.running.context import OpContext
 from execution.running.inputs import Argument, InputLost, load
+from execution.running.worker import Worker
 from runstore.errors import InvalidKey, NotStorable, StorageFailed
 from runstore.keys import check_mapping_key
 from runstore.log.codec import keys_digest
@@ -65,15 +66,21 @@ class Told(NamedTuple):
 
 
 def run_step(
-    ticket: Ticket, outputs: OutputStore, pool: ThreadPoolExecutor | None = None
+    ticket: Ticket,
+    outputs: OutputStore,
+    pool: ThreadPoolExecutor | None = None,
+    worker: Worker | None = None,
 ) -> Iterator[Told]:
     """Run an attempt. Raises StorageFailed where outputs cannot be written: that stops the run, not the step."""
     key, number = ticket.step_key, ticket.context.attempt
-    attempt = _Attempt(ticket, outputs, pool)
+    attempt = Attempt(ticket, outputs, pool)
     begun = perf_counter()
     done: list[AnyEvent] = []
     try:
-        for event in attempt.events(attempt.call(load(ticket.arguments, outputs))):
+        result = attempt.call(load(ticket.arguments, outputs))
+        if ticket.op.is_async:
+            result = attempt.awaited(result, worker or Worker())
+        for event in attempt.events(result):
             if attempt.streams:
                 yield Told(key, (event,), is_last=False)
             else:
@@ -83,6 +90,7 @@ def run_step(
     except StorageFailed:
         raise
     except (Exception, SystemExit) as error:
+        attempt.close()
         done.append(StepFailed(key, describe_error(error), _since(begun), number))
         yield Told(key, done, exception=error)
     else:
@@ -98,11 +106,11 @@ _Flight = tuple[str, str | None, Future[OutputReference]]
 """Output, mapping key, and the store that is under way."""
 
 
-class _Attempt:
+class Attempt:
     """What one attempt has given so far."""
 
     def __init__(
-        self, ticket: Ticket, outputs: OutputStore, pool: ThreadPoolExecutor | None
+        self, ticket: Ticket, outputs: OutputStore | None, pool: ThreadPoolExecutor | None
     ) -> None:
         self._ticket = ticket
         self._op = ticket.op
@@ -113,6 +121,8 @@ class _Attempt:
             name: {} for name, out in self._op.outs.items() if out.dynamic
         }
         self._flying: deque[_Flight] = deque()
+        self._stream: Generator[Any, None, None] | None = None
+        """What an async generator gives."""
         self.streams = False
         """The op gives its outputs one by one; each is told as it is stored."""
 
@@ -122,10 +132,29 @@ class _Attempt:
             return self._op.function(self._ticket.context, **arguments)
         return self._op.function(**arguments)
 
+    def awaited(self, result: Any, worker: Worker) -> Any:
+        """What an async op gives in the end, or as a stream."""
+        if isinstance(result, types.AsyncGeneratorType):
+            self._stream = worker.loop.iterate(result)
+            return self._stream
+        return worker.loop.run(result)
+
+    def close(self) -> None:
+        """Let an async generator clean up that nobody will ask for more."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def checked(self, result: Any) -> Iterator[Any]:
+        """What an op gives, one given output after the other, each checked, none stored."""
+        for given in self._each(result):
+            self.check(given)
+            yield given
+        self.check_complete()
+
     def events(self, result: Any) -> Iterator[AnyEvent]:
         """Store what the op gives; ends once everything is durable."""
         for given in self._each(result):
-            key, output = self._new_key(given), given.output_name
+            key, output = self.check(given), given.output_name
             serialized = self._serialized(output, given.value)
             del given  # the op may be at work on the next for long; this one is not kept
             if self._pool is None:
@@ -134,7 +163,7 @@ class _Attempt:
                 yield from self._fly(self._pool, output, key, serialized)
         while self._flying:
             yield self._landed()
-        self._check_complete()
+        self.check_complete()
         for output, keys in self._keys.items():
             yield ExpansionSealed(
                 self._ticket.step_key,
@@ -196,6 +225,7 @@ class _Attempt:
         return self._event(output, key, future.result())
 
     def _put(self, output: str, key: str | None, serialized: Serialized) -> OutputReference:
+        assert self._outputs is not None
         context = self._ticket.context
         path = context.key_path if key is None else (*context.key_path, key)
         return self._outputs.put(
@@ -219,7 +249,7 @@ class _Attempt:
 
     # What may be given
 
-    def _new_key(self, given: Any) -> str | None:
+    def check(self, given: Any) -> str | None:
         """Check that this output may be given now; its mapping key, if it is dynamic."""
         if not isinstance(given, GIVEN):
             raise StepError(
@@ -274,7 +304,7 @@ class _Attempt:
                     stacklevel=2,
                 )
 
-    def _check_complete(self) -> None:
+    def check_complete(self) -> None:
         missing = [
             name
             for name, out in self._op.outs.items()
