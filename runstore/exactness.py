@@ -9,6 +9,8 @@ import math
 from itertools import starmap
 from typing import Any
 
+import msgspec
+
 _ATOMS = (int, str, bool, bytes, type(None))
 
 
@@ -37,6 +39,28 @@ def same(one: Any, other: Any) -> bool:
     if fields is not None:
         return all(same(getattr(one, name, None), getattr(other, name, None)) for name in fields)
     return bool(one == other)
+
+
+def first_inexact(value: Any, path: str = "$") -> tuple[str, Any] | None:
+    """(path, part) of the first part of a value that JSON does not give back as it was; None where it holds all."""
+    kind = type(value)
+    if kind is list:
+        found = (first_inexact(part, f"{path}[{place}]") for place, part in enumerate(value))
+    elif kind is dict:
+        found = (
+            (path, value) if type(name) is not str else first_inexact(part, f"{path}.{name}")
+            for name, part in value.items()
+        )
+    else:
+        try:
+            exact = same(msgspec.json.decode(msgspec.json.encode(value)), value)
+        except (TypeError, ValueError, OverflowError, RecursionError):
+            exact = False
+        return None if exact else (path, value)
+    try:
+        return next((one for one in found if one is not None), None)
+    except RecursionError:
+        return path, value
 
 
 def _same_item(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:

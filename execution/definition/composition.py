@@ -165,11 +165,6 @@ def bind(
         if name in given:
             raise DefinitionError(f"{where}: input {name!r} was given twice")
         given[name] = value
-    for parameter in op.inputs:
-        if parameter.name not in given and parameter.default is parameter.empty:
-            raise DefinitionError(
-                f"{where}: input {parameter.name!r} is not connected; pass a handle or a value"
-            )
     return [(name, given[name]) for name in names if name in given]
 
 

@@ -18,15 +18,32 @@ def refuse_unknown(what: str, unknown: Mapping[str, Any]) -> None:
         raise DefinitionError(f"{what} has no argument {names} here; remove it")
 
 
+_NO_DEFAULT = object()
+
+
 class In:
-    """An input, declared. Its type documents the op; the stored format follows the type of the output it reads."""
+    """An input, declared.
+
+    `default_value`: what the op is given where the input is not connected and the run config gives it no value.
+    """
 
     def __init__(
-        self, dagster_type: Any = None, *, description: str | None = None, **unknown: Any
+        self,
+        dagster_type: Any = None,
+        *,
+        description: str | None = None,
+        default_value: Any = _NO_DEFAULT,
+        **unknown: Any,
     ) -> None:
         refuse_unknown("In", unknown)
         self.declared = dagster_type
         self.description = description
+        self.default_value = default_value
+
+    @property
+    def has_default(self) -> bool:
+        """A default was declared, be it None."""
+        return self.default_value is not _NO_DEFAULT
 
 
 class Out:

@@ -13,10 +13,13 @@ from functools import cached_property
 from typing import Any, overload
 
 from execution.definition.composition import Invocation
+from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output, refuse_unknown
 from execution.errors import DefinitionError
 
 CONTEXT_NAMES = ("context", "_context", "_")
+CONFIG_NAME = "config"
+"""The parameter of this name is no input: it receives the op's config."""
 _STREAMS = (
     collections.abc.Iterator,
     collections.abc.Iterable,
@@ -38,6 +41,7 @@ class OpDefinition:
         outs: Mapping[str, Out],
         tags: Mapping[str, str],
         version: str | None,
+        config_schema: Any = None,
     ) -> None:
         self.function = function
         self.name = name
@@ -51,8 +55,13 @@ class OpDefinition:
         self._version = version
         self.parameters = list(inspect.signature(function).parameters.values())
         self.takes_context = bool(self.parameters) and self.parameters[0].name in CONTEXT_NAMES
-        self.inputs = self.parameters[1:] if self.takes_context else self.parameters
+        given = self.parameters[1:] if self.takes_context else self.parameters
+        self.inputs = [parameter for parameter in given if parameter.name != CONFIG_NAME]
+        self._config_parameter = next((one for one in given if one.name == CONFIG_NAME), None)
+        self._config_schema = config_schema
+        self.ins = dict(ins)
         self._check(ins)
+        self._check_config()
         self.__doc__ = function.__doc__
         self.__name__ = name
 
@@ -81,6 +90,64 @@ class OpDefinition:
                 raise DefinitionError(
                     f"op {self.name!r}: output name {name!r} is not a public Python identifier"
                 )
+
+    def _check_config(self) -> None:
+        if self._config_schema is not None and self.takes_config:
+            raise DefinitionError(
+                f"op {self.name!r} has a parameter 'config' and a config_schema; keep one of them"
+            )
+        parameter = self._config_parameter
+        if self._config_schema is not None or (parameter and _is_resolvable(self.function)):
+            _ = self.config  # what cannot be a config is found here
+
+    @property
+    def takes_config(self) -> bool:
+        """The function has a parameter `config`."""
+        return self._config_parameter is not None
+
+    @property
+    def has_default_config(self) -> bool:
+        """The parameter `config` has a default, which holds where the run config says nothing."""
+        parameter = self._config_parameter
+        return parameter is not None and parameter.default is not parameter.empty
+
+    @cached_property
+    def config(self) -> ConfigSchema:
+        """What the op's config may be; raises DefinitionError where its type is not known or cannot be one."""
+        where = f"op {self.name!r}"
+        declared = self._config_schema
+        if self._config_parameter is not None:
+            declared = _hints(self.function).get(CONFIG_NAME)
+        if isinstance(declared, str):
+            raise DefinitionError(
+                f"{where}: the type of its config, {declared!r}, is not known; define it in the op's module"
+            )
+        return schema_of(declared, where)
+
+    @cached_property
+    def input_types(self) -> dict[str, Any]:
+        """Input -> the type that `In` or the annotation declares, None where there is none."""
+        hints = _hints(self.function)
+        types = {}
+        for parameter in self.inputs:
+            declared = self.ins[parameter.name].declared if parameter.name in self.ins else None
+            declared = hints.get(parameter.name) if declared is None else declared
+            types[parameter.name] = None if isinstance(declared, str) else declared
+        return types
+
+    @property
+    def required_inputs(self) -> list[str]:
+        """The inputs without a default: each is connected in the job, or gets its value from the run config."""
+        return [
+            parameter.name
+            for parameter in self.inputs
+            if parameter.default is parameter.empty and parameter.name not in self.defaults
+        ]
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Input -> the default that `In` declares."""
+        return {name: one.default_value for name, one in self.ins.items() if one.has_default}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return Invocation(self)(*args, **kwargs)
@@ -130,6 +197,7 @@ def op(
     out: Out | Mapping[str, Out] | None = None,
     tags: Mapping[str, str] | None = None,
     version: str | None = None,
+    config_schema: Any = None,
     **unknown: Any,
 ) -> Callable[[Callable[..., Any]], OpDefinition]: ...
 def op(
@@ -142,11 +210,14 @@ def op(
     out: Out | Mapping[str, Out] | None = None,
     tags: Mapping[str, str] | None = None,
     version: str | None = None,
+    config_schema: Any = None,
     **unknown: Any,
 ) -> OpDefinition | Callable[[Callable[..., Any]], OpDefinition]:
     """Make an op of a function.
 
-    A first parameter named `context` (or `_context`, `_`) receives the context; all others are inputs. Without `out`
+    A first parameter named `context` (or `_context`, `_`) receives the context, one named `config` the op's config in
+    the type that it is annotated with; all others are inputs. `config_schema`: the type of `context.op_config`, or a
+    dict of field to type. Without `out`
     there is one output `result`, typed by the return annotation; `-> list[DynamicOutput[T]]` declares a dynamic one.
     `version` stands for the source where resume asks whether the code has changed. Raises DefinitionError.
     """
@@ -157,7 +228,14 @@ def op(
     def decorate(function: Callable[..., Any]) -> OpDefinition:
         outs = dict(out) if isinstance(out, Mapping) else {"result": out or _inferred_out(function)}
         return OpDefinition(
-            function, name or function.__name__, description, ins or {}, outs, tags or {}, version
+            function,
+            name or function.__name__,
+            description,
+            ins or {},
+            outs,
+            tags or {},
+            version,
+            config_schema,
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)
@@ -212,6 +290,18 @@ def _return_annotation(function: Callable[..., Any]) -> Any:
     except Exception:  # an annotation that cannot be resolved is no declaration
         annotation = getattr(function, "__annotations__", {}).get("return")
         return None if isinstance(annotation, str) else annotation
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Parameter -> its annotation; as text where it cannot be resolved."""
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception:
+        return dict(getattr(function, "__annotations__", {}))
+
+
+def _is_resolvable(function: Callable[..., Any]) -> bool:
+    return not any(isinstance(one, str) for one in _hints(function).values())
 
 
 def _normal_source(function: Callable[..., Any]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from execution.definition.composition import bind
-from execution.definition.op import OpDefinition
+from execution.definition.op import CONFIG_NAME, OpDefinition
 from execution.errors import DefinitionError
 from execution.running.context import OpContext
 from execution.running.step_runner import Attempt, Ticket
@@ -42,7 +42,7 @@ def build_op_context(
 def invoke(op: OpDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     """Call the function of an op. Raises DefinitionError for arguments that do not fit, StepError for what it gives."""
     context, rest, named = _context(op, args, dict(kwargs))
-    arguments = dict(bind(op, rest, named, f"op {op.name!r}, called outside a job"))
+    arguments = _arguments(op, context, rest, named)
     attempt = Attempt(Ticket(op, context, {}, op.name), None, None)
     result = attempt.call(arguments)
     if not op.is_async:
@@ -52,6 +52,21 @@ def invoke(op: OpDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
         if hasattr(result, "__anext__")
         else _checked_later(attempt, result)
     )
+
+
+def _arguments(
+    op: OpDefinition, context: OpContext, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    where = f"op {op.name!r}, called outside a job"
+    config = {CONFIG_NAME: kwargs.pop(CONFIG_NAME)} if CONFIG_NAME in kwargs else None
+    arguments = {**op.defaults, **dict(bind(op, args, kwargs, where))}
+    for name in op.required_inputs:
+        if name not in arguments:
+            raise DefinitionError(f"{where}: input {name!r} is missing; pass a value for it")
+    if config is None and (context.op_config != {} or not op.has_default_config):
+        op.config.check(context.op_config, "$.config")
+        config = {CONFIG_NAME: op.config.build(context.op_config)}
+    return arguments | (config or {} if op.takes_config else {})
 
 
 def _context(

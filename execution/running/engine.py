@@ -17,6 +17,7 @@ from execution.executors.base import Executor
 from execution.planning.resume_plan import ResumePlan, has_read
 from execution.planning.scheduler import Decision, Scheduler
 from execution.running.context import OpContext
+from execution.running.given import given_to
 from execution.running.inputs import InputLost, InputResolver
 from execution.running.step_runner import Ticket, Told
 from runstore.errors import RunStoreError
@@ -98,6 +99,11 @@ class Engine:
             node.name: (op_config(self._state.config, node.name), {**tags, **node.tags})
             for node in self._state.graph.nodes
         }
+        self._given = {
+            node.name: given
+            for node in self._state.graph.nodes
+            if (given := given_to(node, job.ops[node.name], self._state.config))
+        }
 
     def run(self) -> None:
         """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
@@ -140,6 +146,8 @@ class Engine:
     def _start(self, decision: Decision) -> None:
         node, step = decision.node, decision.step
         arguments, seqs = self._inputs.resolve(node, step, self._record)
+        if node.name in self._given:
+            arguments.update(self._given[node.name])
         op, step_key = self._job.ops[node.name], str(step)
         context = self._context(node, step)
         self._append(StepStarted(step_key, seqs, op.code, context.attempt))

@@ -48,7 +48,14 @@ class Given(msgspec.Struct, frozen=True):
     value: Any
 
 
-Argument = Stored | Collected | Given
+class Built(msgspec.Struct, frozen=True):
+    """Data of the run config, of which each attempt builds a value of its own."""
+
+    build: Callable[[Any], Any]
+    data: Any
+
+
+Argument = Stored | Collected | Given | Built
 
 
 class InputLost(Exception):
@@ -241,6 +248,8 @@ def _load(argument: Argument, outputs: OutputStore) -> Any:
     match argument:
         case Given():
             return argument.value
+        case Built():
+            return argument.build(argument.data)
         case Stored():
             return _read(argument.seq, argument.reference, argument.declared, outputs)
         case Collected():

@@ -9,6 +9,7 @@ from typing import Any
 from execution.definition.composition import set_invoker
 from execution.definition.job import JobDefinition, set_launcher
 from execution.definition.loading import load_job
+from execution.definition.run_config import check_config, check_logged
 from execution.errors import ExecutionError, JobNotFound
 from execution.executors.base import Executor
 from execution.executors.in_process import InProcessExecutor
@@ -24,9 +25,8 @@ from execution.planning.resume_plan import (
 from execution.running.direct import invoke
 from execution.running.engine import Control, Engine, NoControl, invalidation_of
 from execution.running.result import RunResult
-from runstore.errors import ConfigError, NotStorable, RunStoreError
+from runstore.errors import ConfigError, RunStoreError
 from runstore.keys import check_run_id, new_run_id
-from runstore.log.codec import check_exact
 from runstore.log.events import (
     FORMAT_VERSION,
     STORES,
@@ -65,9 +65,9 @@ def execute(
     Raises ConfigError, StorageFailed (resumable), TakenOver.
     """
     opened = as_store(store)
-    config = check_config(job, run_config)
     if run_id is not None and opened.has_run(check_run_id(run_id)):
-        return _again(job, opened, run_id, run_config, config, executor, fail_fast, control)
+        return _again(job, opened, run_id, run_config, executor, fail_fast, control)
+    config = check_config(job, run_config)
     run_id = run_id or new_run_id(dt.datetime.now(dt.UTC))
     host, pid = this_host()
     started = RunStarted(
@@ -199,6 +199,8 @@ def _resumed(
     outputs: str | None,
     take_over: bool,
 ) -> tuple[RunResumed, tuple[str, ...]]:
+    if run_config is None:
+        check_logged(job, state.config)
     config = None if run_config is None else check_config(job, run_config)
     base = store.base_for(state.run_id) if outputs is not None else None
     new: dict[str, Any] = {
@@ -280,48 +282,16 @@ def _again(
     store: RunStore,
     run_id: str,
     given: Mapping[str, Any] | None,
-    config: dict[str, Any],
     executor: Executor | None,
     fail_fast: bool,
     control: Control | None,
 ) -> RunResult:
     known = store.state(run_id).config
-    if given is not None and config != known:
+    if given is not None and check_config(job, given) != known:
         raise ConfigError(
             f"run {run_id!r} exists with another config ({known}); use another run id, or resume it with the new config"
         )
     return resume(run_id, store, job=job, executor=executor, fail_fast=fail_fast, control=control)
-
-
-def check_config(job: JobDefinition, run_config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A run config as it goes into the log; raises ConfigError with the path of what does not fit the job."""
-    config = dict(_mapping(run_config or {}, "$"))
-    for name in config:
-        if name != "ops":
-            raise ConfigError(
-                f"run config: $.{name} is not known; write {{'ops': {{NODE: {{'config': …}}}}}}"
-            )
-    for node, settings in _mapping(config.get("ops", {}), "$.ops").items():
-        if node not in job.ops:
-            known = ", ".join(job.ops)
-            raise ConfigError(
-                f"run config: $.ops.{node} is no op of job {job.name!r}; it has {known}"
-            )
-        for name in _mapping(settings, f"$.ops.{node}"):
-            if name != "config":
-                raise ConfigError(
-                    f"run config: $.ops.{node}.{name} is not known; write $.ops.{node}.config"
-                )
-    try:
-        return dict(check_exact(config, "run config"))
-    except NotStorable as error:
-        raise ConfigError(str(error)) from None
-
-
-def _mapping(value: Any, path: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"run config: {path} is a {type(value).__name__}; write a mapping")
-    return value
 
 
 def _check_tags(tags: Mapping[Any, Any] | None) -> dict[str, str]:

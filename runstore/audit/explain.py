@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -85,6 +86,7 @@ class _Story:
         self.settled_epoch = self.epoch = self.attempt = 0
         self.cause = self.traceback = ""
         self._step, self._key = step, str(step)
+        self._settings: dict[str, Any] = {}
         self._running = self._failed = False
         self._ended: RunEnded | None = None
 
@@ -102,6 +104,8 @@ class _Story:
     def _begin(self, seq: int, event: RunStarted | RunResumed) -> None:
         died = f"epoch {self.epoch} died" if self._ended is None else f"epoch {self.epoch} ended"
         self.epoch, self._ended = event.epoch, None
+        if event.config is not None:
+            self._settings = event.config.get("ops", {}).get(self._step.node, {})
         if isinstance(event, RunStarted):
             return
         self.resumed = seq
@@ -130,7 +134,9 @@ class _Story:
         match event:
             case StepStarted():
                 self.started, self.attempt, self._running = seq, event.attempt, True
-                self._fact(seq, event, f"attempt {event.attempt} started{_reading(event)}")
+                self._fact(
+                    seq, event, f"attempt {event.attempt} started{_reading(event, self._settings)}"
+                )
             case OutputStored():
                 size = f"{event.reference.size_bytes:,} B"
                 self._fact(seq, event, f"{event.output} stored, {size} at {event.reference.path}")
@@ -160,12 +166,13 @@ class _Story:
         self.facts.append(Fact(seq, event.epoch, event.time, text))
 
 
-def _reading(event: StepStarted) -> str:
+def _reading(event: StepStarted, settings: dict[str, Any]) -> str:
     named = [
         f"{name} from seq {', '.join(map(str, seqs[:_SHOWN_INPUTS]))}{' …' * (len(seqs) > _SHOWN_INPUTS)}"
         for name, seq in event.inputs.items()
         if (seqs := [one for one in (seq if isinstance(seq, list) else [seq]) if one])
     ]
+    named += [f"{name} from the run config" for name in settings.get("inputs", {})]
     return f"; it reads {', '.join(named)}" if named else ""
 
 

@@ -389,17 +389,20 @@ def test_resuming_what_has_succeeded_does_nothing(store: RunStore) -> None:
 
 
 BAD_CONFIGS: list[tuple[Any, str]] = [
-    ({"op": {}}, r"\$.op is not known; write {'ops'"),
+    ({"op": {}}, r"run config: \$.op: unknown section; did you mean 'ops'\?"),
     (
         {"ops": {"nobody": {"config": 1}}},
-        r"\$.ops.nobody is no op of job 'chained'; it has fan_out, echo, total",
+        r"\$.ops.nobody: no op of job 'chained'; it has fan_out, echo, total",
     ),
-    ({"ops": {"echo": {"cfg": 1}}}, r"\$.ops.echo.cfg is not known; write \$.ops.echo.config"),
-    ({"ops": {"echo": {"config": (1, 2)}}}, "does not hold exactly"),
-    ({"ops": {"echo": {"config": float("nan")}}}, "does not hold exactly"),
-    ({"ops": {"echo": 5}}, r"\$.ops.echo "),
-    ({"ops": []}, r"\$.ops "),
-    ({"ops": "echo"}, r"\$.ops "),
+    (
+        {"ops": {"echo": {"cfg": 1}}},
+        r"\$.ops.echo.cfg: unknown setting of an op; did you mean 'con",
+    ),
+    ({"ops": {"echo": {"config": (1, 2)}}}, r"\$.ops.echo.config is \(1, 2\), which JSON does not"),
+    ({"ops": {"echo": {"config": {"a": [1, float("nan")]}}}}, r"echo.config.a\[1\] is nan, which"),
+    ({"ops": {"echo": 5}}, r"\$.ops.echo: expected a mapping, got int"),
+    ({"ops": []}, r"\$.ops: expected a mapping, got list"),
+    ({"ops": "echo"}, r"\$.ops: expected a mapping, got str"),
 ]
 
 

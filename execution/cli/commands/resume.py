@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from execution.cli.config_options import config_options, given_config
 from execution.cli.driving import drive, plan_lines
 from execution.cli.failure import Command, job_file_failure, typed
-from execution.cli.job_options import config_option, load, read_config
+from execution.cli.job_options import load
 from execution.cli.options import json_option, opened, run_argument, store_option
 from execution.cli.terminal import counted, listed, print_json, print_table
 from execution.errors import ExecutionError
@@ -22,7 +23,7 @@ from runstore.store import RunStore
 @click.option("--dry-run", is_flag=True, help="Say what would be reused and run; write nothing.")
 @click.option("--job", metavar="FILE_OR_MODULE:JOB", help="In place of the job that the log names.")
 @click.option("--outputs", metavar="URL", help="Where new outputs go, in place of the log's place.")
-@config_option
+@config_options
 @click.option(
     "--on-code-change",
     type=click.Choice(["reuse", "rerun", "fail"]),
@@ -42,7 +43,8 @@ def command(
     dry_run: bool,
     job: str | None,
     outputs: str | None,
-    config: Path | None,
+    config: tuple[Path, ...],
+    settings: tuple[str, ...],
     on_code_change: Any,
     take_over: bool,
     fail_fast: bool,
@@ -61,11 +63,13 @@ def command(
         raise click.UsageError("--json belongs to --dry-run", ctx)
     what: dict[str, Any] = {
         "job": load(job) if job else None,
-        "run_config": read_config(config),
         "outputs": outputs,
         "on_code_change": on_code_change,
     }
     with opened(store) as found:
+        what["run_config"] = given_config(
+            config, settings, lambda: found.state(found.resolve(run)).config
+        )
         if dry_run:
             _print_plan(_planned(ctx, run, found, what), ctx, as_json=as_json)
             return
@@ -113,15 +117,13 @@ def _print_plan(plan: ResumePlan, ctx: click.Context, *, as_json: bool) -> None:
 
 def _same_options(ctx: click.Context) -> list[str]:
     """What was given beside --dry-run: the resume that follows does exactly what was planned."""
-    given = {name: ctx.params[name] for name in ("job", "outputs", "config", "on_code_change")}
+    given = {name: ctx.params[name] for name in ("job", "outputs", "on_code_change")}
     if given["on_code_change"] == "reuse":
         given["on_code_change"] = None
-    return [
-        word
-        for name, value in given.items()
-        if value is not None
-        for word in (f"--{name.replace('_', '-')}", str(value))
-    ]
+    words = [(name, value) for name, value in given.items() if value is not None]
+    words += [("config", file) for file in ctx.params["config"]]
+    words += [("set", setting) for setting in ctx.params["settings"]]
+    return [word for name, value in words for word in (f"--{name.replace('_', '-')}", str(value))]
 
 
 def _row(node: NodePlan) -> tuple[str, ...]:

@@ -5,9 +5,10 @@ from typing import Any
 
 import click
 
+from execution.cli.config_options import config_options, given_config
 from execution.cli.driving import drive
 from execution.cli.failure import Command
-from execution.cli.job_options import config_option, load, read_config
+from execution.cli.job_options import load
 from execution.cli.options import level_option, opened, outputs_option, store_option
 from execution.running.launch import execute
 
@@ -15,7 +16,7 @@ from execution.running.launch import execute
 @click.command(cls=Command)
 @click.argument("job", metavar="FILE_OR_MODULE:JOB")
 @click.option("--run-id", metavar="NAME", help="Start, resume, or report the success of this run.")
-@config_option
+@config_options
 @click.option("--fail-fast", is_flag=True, help="Start no new step after a failure.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @store_option
@@ -26,7 +27,8 @@ def command(
     ctx: click.Context,
     job: str,
     run_id: str | None,
-    config: Path | None,
+    config: tuple[Path, ...],
+    settings: tuple[str, ...],
     fail_fast: bool,
     quiet: bool,
     store: str | None,
@@ -42,7 +44,7 @@ def command(
     With --run-id the command may be repeated: it starts the run, resumes it, or says that it has succeeded.
     """
     definition = load(job)
-    run_config: dict[str, Any] | None = read_config(config)
+    run_config: dict[str, Any] | None = given_config(config, settings)
     with opened(store, outputs, level, must_exist=False) as found:
         drive(
             ctx,

@@ -1,0 +1,185 @@
+"""Error texts, word for word: each gives the fact, the address and the remedy, in one line (issue point 3.12).
+
+To add one: a function that provokes it, and a row. Say what is wrong, where, and what to do instead.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from execution import DynamicOut, DynamicOutput, In, Out, Output, job, op
+from execution.definition.job import JobDefinition
+
+
+@op
+def one() -> int:
+    return 1
+
+
+@op
+def echo(x):
+    return x
+
+
+@op(out=DynamicOut())
+def numbers():
+    yield DynamicOutput(1, "a")
+
+
+@op(config_schema={"limit": int, "names": [str]})
+def load(context):
+    return context.op_config["limit"]
+
+
+def composed(body: Callable[[], Any]) -> JobDefinition:
+    """A job `j` of a body."""
+
+    def j() -> None:
+        body()
+
+    return job(j)
+
+
+def defined(body: Callable[[], Any]) -> Callable[[], Any]:
+    """Define a job."""
+    return lambda: composed(body)
+
+
+def configured(run_config: Any, *, node: Any = load) -> Callable[[], Any]:
+    """Run a job of one op with a run config."""
+    return lambda: composed(lambda: node()).execute_in_process(run_config=run_config)
+
+
+class Row(NamedTuple):
+    """One error."""
+
+    name: str
+    provoke: Callable[[], Any]
+    text: str
+
+
+CONFIG = {"ops": {"load": {"config": {"limit": 1, "names": []}}}}
+LIMT = {"ops": {"load": {"config": {"limt": 1}}}}
+WRONG = {"ops": {"load": {"config": {"limit": 1, "names": ["a", 2]}}}}
+NAN = {"ops": {"load": {"config": {"limit": float("nan")}}}}
+LAOD: Any = {"ops": {"laod": {}}}
+X: Any = {"ops": {"echo": {"inputs": {"y": 1}}}}
+ONE_X: Any = {"ops": {"echo": {"inputs": {"x": 1}}}}
+
+TABLE = [
+    # Definition
+    Row(
+        "D4 passed",
+        defined(lambda: echo(numbers())),
+        "job 'j', op 'echo', input 'x' was given dynamic output 'result' of 'numbers', which cannot be passed to "
+        "an op; use map or collect",
+    ),
+    Row(
+        "D4 iterated",
+        defined(lambda: list(numbers())),
+        "job 'j': dynamic output 'result' of 'numbers' cannot be iterated; use map or collect",
+    ),
+    Row(
+        "D4 map of a plain output",
+        defined(lambda: one().map(echo)),
+        "job 'j': output 'result' of 'one' cannot be mapped, since it is not a DynamicOut; declare it with "
+        "out=DynamicOut()",
+    ),
+    Row(
+        "D3 unknown input",
+        defined(lambda: echo(z=1)),
+        "job 'j', op 'echo' has no input 'z'; it has x",
+    ),
+    Row(
+        "D3 inexact constant",
+        defined(lambda: echo((1, 2))),
+        "job 'j', op 'echo', input 'x': the value is (1, 2), which JSON does not hold exactly; use None, bool, int, "
+        "finite float, str, list and dict with str keys",
+    ),
+    Row(
+        "D1 an argument that is not known",
+        lambda: Out(io_manager_key="x"),
+        "Out has no argument io_manager_key here; remove it",
+    ),
+    Row(
+        "D2 In without a parameter",
+        lambda: op(ins={"z": In()})(echo.function),
+        "op 'echo' declares In 'z', but its function has no such parameter",
+    ),
+    # Run config
+    Row(
+        "3.6 unknown section",
+        configured({"op": {}}),
+        "run config: $.op: unknown section; did you mean 'ops'?",
+    ),
+    Row(
+        "3.6 unknown op",
+        configured(LAOD),
+        "run config: $.ops.laod: no op of job 'j'; did you mean 'load'?",
+    ),
+    Row(
+        "3.6 unknown field",
+        configured(LIMT),
+        "run config: $.ops.load.config.limt: unknown field; did you mean 'limit'?",
+    ),
+    Row(
+        "3.6 required field",
+        configured({}),
+        "run config: $.ops.load.config.limit: required field is missing; give it a value",
+    ),
+    Row(
+        "3.6 wrong type",
+        configured(WRONG),
+        "run config: $.ops.load.config.names[1]: expected str, got int; give it a value of that type",
+    ),
+    Row(
+        "3.6 no JSON",
+        configured(NAN),
+        "run config: $.ops.load.config.limit is nan, which JSON does not hold exactly; use None, bool, int, finite "
+        "float, str, list and dict with str keys",
+    ),
+    Row(
+        "3.6 an input without a value",
+        configured({}, node=echo),
+        "run config: $.ops.echo.inputs.x: input 'x' of 'echo' is not connected and has no value; give it one here, or "
+        "connect it in job 'j'",
+    ),
+    Row(
+        "3.6 an unknown input",
+        configured(X, node=echo),
+        "run config: $.ops.echo.inputs.y: no input of op 'echo'; it has x",
+    ),
+    Row(
+        "3.6 a connected input",
+        configured(ONE_X, node=lambda: echo(one())),
+        "run config: $.ops.echo.inputs.x: input 'x' is connected in the job; leave it out",
+    ),
+    Row(
+        "3.6 a schema that is none",
+        lambda: op(config_schema={"a": echo})(load.function),
+        "op 'load': the config, field $.a, is declared as <op echo>, which is not supported; use a msgspec Struct, a "
+        "dataclass, a pydantic model, a type such as int, list[str] or dict[str, int], or a dict of field to type",
+    ),
+]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[row.name for row in TABLE])
+def test_an_error_is_one_line_in_three_parts(row: Row) -> None:
+    """3.12: the text of each error is fixed."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011
+        row.provoke()
+    assert str(caught.value) == row.text
+    assert "\n" not in row.text
+
+
+def test_each_name_stands_once() -> None:
+    """A row can be told from the others."""
+    assert len({row.name for row in TABLE}) == len(TABLE)
+
+
+def test_a_config_that_fits_is_no_error() -> None:
+    """The ops of this table are sound."""
+    result = composed(lambda: load()).execute_in_process(run_config=CONFIG)
+    assert result.output_for_node("load") == 1
+    assert Output(1).value == 1
