@@ -19,6 +19,7 @@ from runstore.log.database import LOG_NAME, Database
 from runstore.log.event_log import EventLog, Row
 from runstore.log.events import AnyEvent, Durability, RunCancelled, RunResumed, RunStarted
 from runstore.log.medium import make_private_directory
+from runstore.log.messages import Message, Messages
 from runstore.log.recorder import Recorder, refuse_living, this_host
 from runstore.log.remaining import Remaining
 from runstore.log.replay import Look, replay
@@ -171,6 +172,10 @@ class RunStore:
         )
         return [(seq, decode(body, run_id, seq)) for seq, body in rows.fetchall()]
 
+    def messages(self, run_id: str, after: int = 0, limit: int = -1) -> Iterator[Message]:
+        """What the ops of a run have logged, behind number `after`; not truth, and perhaps pruned."""
+        return Messages(self._reading()).read(self._number(run_id), after, limit)
+
     def state(self, run_id: str, look: Look | None = None) -> RunState:
         """The fold of the run's log; every row is checked. `look` sees each event, in the same reading."""
         return replay(self.rows(run_id), run_id, look)[0]
@@ -265,7 +270,7 @@ class RunStore:
         self._outputs_of(run_id).remove_all()
         run, database = self._number(run_id), self._writing()
         with database.transaction(full=True) as connection:
-            for table in ("runs", "events", "claims"):
+            for table in ("runs", "events", "messages", "claims"):
                 connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
 
     # Opening and closing

@@ -13,6 +13,7 @@ COMMANDS = {
     "runs": "List the runs: status and progress of each.",
     "show": "Show one run: its epochs, its ops, its first errors.",
     "log": "Print the events of a run, or follow them.",
+    "messages": "Print what the ops of a run have logged, or follow it.",
     "keys": "List the steps of an op, with status and attempts.",
     "cat": "Print what a step stored.",
     "explain": "Say why a step ran, was reused, or will run.",

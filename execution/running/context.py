@@ -1,14 +1,20 @@
 """What an op is told about the run and the step that it is called for."""
 
+import hashlib
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
+from execution.running.step_log import StepLog
 from runstore.keys import KeyPath, format_step_key
 
 
-class OpContext(msgspec.Struct, frozen=True):
-    """The first argument of an op whose first parameter is named `context`."""
+class OpContext(msgspec.Struct, frozen=True, dict=True):
+    """The first argument of an op whose first parameter is named `context`.
+
+    Its fields are data and travel to the worker; what is derived there (`log`) is made when it is first asked for.
+    """
 
     run_id: str
     job_name: str
@@ -21,7 +27,7 @@ class OpContext(msgspec.Struct, frozen=True):
     op_config: Any = None
     """`run_config["ops"][node]["config"]`; `{}` where there is none."""
     tags: dict[str, str] = {}
-    """Of the job and the node."""
+    """Of the job, the run and the node."""
 
     @property
     def step_key(self) -> str:
@@ -33,6 +39,38 @@ class OpContext(msgspec.Struct, frozen=True):
         """The innermost key that this clone stands for; None in a step that is not mapped."""
         return self.key_path[-1] if self.key_path else None
 
+    @cached_property
+    def log(self) -> StepLog:
+        """A logger; its lines go to the table `messages` with the step's events, and to handlers of `runstore.op`."""
+        return StepLog(self.run_id, self.step_key, self.attempt)
+
+    @property
+    def idempotency_key(self) -> str:
+        """32 hexadecimal digits, the same for every attempt of this step in this run, another for any other.
+
+        Give it to a service that drops what it has seen: an op is called at least once, so its effects may come twice.
+        """
+        text = f"{self.run_id}\0{self.step_key}".encode()
+        return hashlib.sha256(text).hexdigest()[:32]
+
+    def get_mapping_key(self) -> str | None:
+        """`mapping_key`."""
+        return self.mapping_key
+
+    def has_tag(self, key: str) -> bool:
+        """True where the job, the run or the node has this tag."""
+        return key in self.tags
+
+    def get_tag(self, key: str) -> str | None:
+        """The tag's value; None where there is no such tag."""
+        return self.tags.get(key)
+
 
 OpExecutionContext = OpContext
 """The name that jobs written for Dagster use."""
+
+
+def taken_log(context: OpContext) -> Any:
+    """The lines that an op has logged since the last call; costs nothing where it has asked for no log."""
+    log = context.__dict__.get("log")
+    return log.take() if log is not None else ()

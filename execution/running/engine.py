@@ -180,6 +180,8 @@ class Engine:
     def _take(self, told: Told) -> None:
         if told.is_last:
             self._running -= 1
+        if told.messages:
+            self._recorder.note(told.messages)
         if told.lost is not None:
             self._input_lost(told.step_key, told.lost)
         for event in told.events:

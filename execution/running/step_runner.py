@@ -19,8 +19,9 @@ import msgspec
 from execution.definition.ins_outs import DynamicOutput, Output
 from execution.definition.op import OpDefinition
 from execution.errors import StepError
-from execution.running.context import OpContext
+from execution.running.context import OpContext, taken_log
 from execution.running.inputs import Argument, InputLost, load
+from execution.running.storable_text import storable_text
 from execution.running.worker import Worker
 from runstore.errors import InvalidKey, NotStorable, StorageFailed
 from runstore.keys import check_mapping_key
@@ -34,6 +35,7 @@ from runstore.log.events import (
     StepFailed,
     StepSucceeded,
 )
+from runstore.log.messages import Message
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import Serialized, serialize
@@ -63,6 +65,8 @@ class Told(NamedTuple):
     """Set, without events, where an input's bytes are gone."""
     exception: BaseException | None = None
     """What the op raised, where it can travel."""
+    messages: Sequence[Message] = ()
+    """What the op has logged since it last told something."""
 
 
 def run_step(
@@ -82,7 +86,7 @@ def run_step(
             result = attempt.awaited(result, worker or Worker())
         for event in attempt.events(result):
             if attempt.streams:
-                yield Told(key, (event,), is_last=False)
+                yield Told(key, (event,), is_last=False, messages=attempt.logged())
             else:
                 done.append(event)
     except InputLost as lost:
@@ -92,10 +96,10 @@ def run_step(
     except (Exception, SystemExit) as error:
         attempt.close()
         done.append(StepFailed(key, describe_error(error), _since(begun), number))
-        yield Told(key, done, exception=error)
+        yield Told(key, done, exception=error, messages=attempt.logged())
     else:
         done.append(StepSucceeded(key, _since(begun), number))
-        yield Told(key, done)
+        yield Told(key, done, messages=attempt.logged())
 
 
 def _since(begun: float) -> float:
@@ -138,6 +142,10 @@ class Attempt:
             self._stream = worker.loop.iterate(result)
             return self._stream
         return worker.loop.run(result)
+
+    def logged(self) -> Sequence[Message]:
+        """What the op has logged since the last call."""
+        return taken_log(self._ticket.context) if self._op.takes_context else ()
 
     def close(self) -> None:
         """Let an async generator clean up that nobody will ask for more."""
@@ -341,12 +349,4 @@ def describe_error(error: BaseException) -> ErrorInfo:
         if kind.__module__ in ("builtins", "__main__")
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return ErrorInfo(_safe(name), _safe(message), _safe(trace))
-
-
-def _safe(text: str) -> str:
-    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-    if len(text) <= MAX_ERROR_TEXT:
-        return text
-    half = MAX_ERROR_TEXT // 2
-    return f"{text[:half]}\n… {len(text) - 2 * half:,} characters left out …\n{text[-half:]}"
+    return ErrorInfo(*(storable_text(text, MAX_ERROR_TEXT) for text in (name, message, trace)))

@@ -10,6 +10,7 @@ from runstore.audit.cat import Content, Found, cat, find_output, printable
 from runstore.audit.doctor import Check, doctor
 from runstore.audit.explain import Explanation, Fact, explain
 from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, keys_of
+from runstore.audit.messages import messages
 from runstore.audit.progress import Progress, progress, progress_of
 from runstore.audit.rows import LogRow, rows
 from runstore.audit.show import Epoch, FailureKind, OpSummary, RunReport, failure_kinds, show
@@ -37,6 +38,7 @@ __all__ = [
     "find_step",
     "keys",
     "keys_of",
+    "messages",
     "printable",
     "progress",
     "progress_of",

@@ -8,7 +8,7 @@ import datetime as dt
 import os
 import socket
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
 import msgspec
@@ -25,6 +25,7 @@ from runstore.log.events import (
     RunResumed,
     RunStarted,
 )
+from runstore.log.messages import Message, Messages
 from runstore.log.replay import SEALED_KINDS, replay
 from runstore.log.state import RunState, StepId
 from runstore.outputs.reference import OutputReference
@@ -32,6 +33,7 @@ from runstore.outputs.reference import OutputReference
 GROUP_S = 0.010
 """A commit follows an appended event within this time, as soon as the executor is heard from again."""
 GROUP_EVENTS = 256
+GROUP_MESSAGES = 1_000
 LOOK_S = 0.1
 NEAR = 1024
 EPOCH_KINDS = frozenset({RunStarted, RunResumed})
@@ -56,6 +58,7 @@ class Recorder:
         self._digest = digest
         self._pending: list[str] = []
         self._pending_since = 0.0
+        self._messages: list[Message] = []
         self._near = _NearReferences()
         self._synced_at = self._beat_at = time.monotonic()
         self._unsynced = 0
@@ -120,11 +123,17 @@ class Recorder:
         failpoints.reached("event.after", event)
         return settled
 
+    def note(self, messages: Sequence[Message]) -> None:
+        """Queue what a step has logged; it stands on disk with the events that are appended next, or not at all."""
+        self._messages.extend(messages)
+
     def is_due(self) -> bool:
         """True when the pending events have waited long enough, or are many."""
         waiting = self._pending
         return bool(waiting) and (
-            len(waiting) >= GROUP_EVENTS or time.monotonic() - self._pending_since >= GROUP_S
+            len(waiting) >= GROUP_EVENTS
+            or time.monotonic() - self._pending_since >= GROUP_S
+            or len(self._messages) >= GROUP_MESSAGES
         )
 
     def commit(self, *, durable: bool = False) -> None:
@@ -153,6 +162,10 @@ class Recorder:
         try:
             with self._database.transaction(full=full) as connection:
                 self._log.append(connection, self._run, self._first_pending, self._pending)
+                if self._messages:
+                    Messages(self._database).add(
+                        connection, self._run, self.state.epoch, self._messages
+                    )
                 if beat or not self._pending:
                     self._claims.beat(connection, self._run, self.state.epoch)
         except CommitUncertain as error:
@@ -166,6 +179,8 @@ class Recorder:
 
     def _forget_pending(self) -> None:
         self._pending = []
+        if self._messages:
+            self._messages = []
 
     # Reading back
 

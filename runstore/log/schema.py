@@ -76,6 +76,21 @@ CREATE TABLE claims (
     cancel_requested INTEGER NOT NULL DEFAULT 0
 ) STRICT"""
 
+# What ops have logged: not truth, may be pruned. A run's lines lie together, in the order of their commits.
+MESSAGES = """
+CREATE TABLE messages (
+    run     INTEGER NOT NULL,
+    number  INTEGER NOT NULL,
+    step    TEXT NOT NULL,
+    attempt INTEGER NOT NULL,
+    epoch   INTEGER NOT NULL,
+    time    TEXT NOT NULL,
+    level   INTEGER NOT NULL,
+    logger  TEXT NOT NULL,
+    text    TEXT NOT NULL,
+    PRIMARY KEY (run, number)
+) STRICT, WITHOUT ROWID"""
+
 # Every event as a person asks for it.
 EVENT_LIST = """
 CREATE VIEW event_list AS
@@ -111,6 +126,7 @@ OBJECTS = {
     "runs": RUNS,
     "events": EVENTS,
     "claims": CLAIMS,
+    "messages": MESSAGES,
     "ix_step": STEP_INDEX,
     "events_append": APPEND_TRIGGER,
     "events_no_update": UPDATE_TRIGGER,
