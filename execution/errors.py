@@ -17,6 +17,10 @@ class StepError(ExecutionError):
     """What an op gave back is not what it declared (a wrong key, output or value); fails that step alone."""
 
 
+class WrongType(StepError, TypeError):
+    """A value is not of the type that an input or output declares; fails that step alone."""
+
+
 class ResumeRefused(ExecutionError):
     """The run cannot go on as asked; the log is unchanged or resumable."""
 

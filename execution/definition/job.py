@@ -8,6 +8,7 @@ from typing import Any, overload
 from execution.definition.composition import composing
 from execution.definition.ins_outs import refuse_unknown
 from execution.definition.op import OpDefinition
+from execution.definition.wire_types import check_constants
 from execution.errors import DefinitionError
 from runstore.log.graph import Graph
 
@@ -47,6 +48,7 @@ class JobDefinition:
             )
         self.graph: Graph = composition.graph()
         self.ops: dict[str, OpDefinition] = composition.ops
+        check_constants(self.graph, self.ops)
         self.__doc__ = function.__doc__
         self.__name__ = name
 

@@ -15,11 +15,15 @@ from typing import Any, overload
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output, refuse_unknown
+from execution.definition.types import is_untyped, misfit
 from execution.errors import DefinitionError
+from runstore.outputs.serializers import is_typed
 
 CONTEXT_NAMES = ("context", "_context", "_")
 CONFIG_NAME = "config"
 """The parameter of this name is no input: it receives the op's config."""
+_ENFORCING = (None, "json", "text", "raw")
+"""Formats, None being the one that the type picks, that give back a value of a declared type or refuse it."""
 _STREAMS = (
     collections.abc.Iterator,
     collections.abc.Iterable,
@@ -48,7 +52,7 @@ class OpDefinition:
         self.description = description
         self.tags = dict(tags)
         self.outs = dict(outs)
-        self.is_dynamic = any(out.dynamic for out in self.outs.values())
+        self.is_dynamic = any(getattr(out, "dynamic", False) for out in self.outs.values())
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
             function
         )
@@ -60,6 +64,7 @@ class OpDefinition:
         self._config_parameter = next((one for one in given if one.name == CONFIG_NAME), None)
         self._config_schema = config_schema
         self.ins = dict(ins)
+        self._check_declared()
         self._check(ins)
         self._check_config()
         self.__doc__ = function.__doc__
@@ -89,6 +94,20 @@ class OpDefinition:
             if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
                 raise DefinitionError(
                     f"op {self.name!r}: output name {name!r} is not a public Python identifier"
+                )
+
+    def _check_declared(self) -> None:
+        for what, declared, kind in (("ins", self.ins, In), ("out", self.outs, Out)):
+            for name, one in declared.items():
+                if not isinstance(one, kind):
+                    raise DefinitionError(
+                        f"op {self.name!r}: {what} {name!r} is {one!r}; declare it with {kind.__name__}(…)"
+                    )
+        for name, value in self.defaults.items():
+            found = misfit(value, self.ins[name].declared)
+            if found is not None:
+                raise DefinitionError(
+                    f"op {self.name!r}, default of input {name!r}: {found}; give a default of that type"
                 )
 
     def _check_config(self) -> None:
@@ -134,6 +153,18 @@ class OpDefinition:
             declared = hints.get(parameter.name) if declared is None else declared
             types[parameter.name] = None if isinstance(declared, str) else declared
         return types
+
+    @cached_property
+    def unenforced(self) -> dict[str, Any]:
+        """Output -> type, for the outputs whose stored form does not hold values to their declared type."""
+        return {
+            name: declared
+            for name, declared in self.declared.items()
+            if not is_untyped(declared) and not self._is_enforced(name)
+        }
+
+    def _is_enforced(self, output: str) -> bool:
+        return is_typed(self.declared[output]) and self.outs[output].serializer in _ENFORCING
 
     @property
     def required_inputs(self) -> list[str]:

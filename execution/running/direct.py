@@ -13,6 +13,7 @@ from execution.definition.op import CONFIG_NAME, OpDefinition
 from execution.errors import DefinitionError
 from execution.running.context import OpContext
 from execution.running.step_runner import Attempt, Ticket
+from execution.running.type_checks import check_inputs, check_output
 
 EPHEMERAL = "EPHEMERAL"
 """The id of the run that there is not."""
@@ -48,7 +49,7 @@ def invoke(op: OpDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if not op.is_async:
         return _checked(attempt, result)
     return (
-        _checked_stream(attempt, result)
+        _checked_stream(op, attempt, result)
         if hasattr(result, "__anext__")
         else _checked_later(attempt, result)
     )
@@ -63,6 +64,7 @@ def _arguments(
     for name in op.required_inputs:
         if name not in arguments:
             raise DefinitionError(f"{where}: input {name!r} is missing; pass a value for it")
+    check_inputs(op.name, arguments, op.input_types)
     if config is None and (context.op_config != {} or not op.has_default_config):
         op.config.check(context.op_config, "$.config")
         config = {CONFIG_NAME: op.config.build(context.op_config)}
@@ -97,8 +99,9 @@ async def _checked_later(attempt: Attempt, coroutine: Any) -> Any:
     return _checked(attempt, await coroutine)
 
 
-async def _checked_stream(attempt: Attempt, stream: Any) -> AsyncIterator[Any]:
+async def _checked_stream(op: OpDefinition, attempt: Attempt, stream: Any) -> AsyncIterator[Any]:
     async for given in stream:
         attempt.check(given)
+        check_output(op.name, op, given.output_name, given.value)
         yield given
     attempt.check_complete()

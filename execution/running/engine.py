@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from msgspec import structs
 
 from execution.definition.job import JobDefinition
+from execution.definition.wire_types import types_to_check
 from execution.errors import ExpansionChanged, OutputNotReproduced
 from execution.executors.base import Executor
 from execution.planning.resume_plan import ResumePlan, has_read
@@ -99,6 +100,12 @@ class Engine:
             node.name: (op_config(self._state.config, node.name), {**tags, **node.tags})
             for node in self._state.graph.nodes
         }
+        graph = self._state.graph
+        self._checks = {
+            node.name: checks
+            for node in graph.nodes
+            if (checks := types_to_check(node, graph, job.ops))
+        }
         self._given = {
             node.name: given
             for node in self._state.graph.nodes
@@ -154,7 +161,7 @@ class Engine:
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
-        self._executor.submit(Ticket(op, context, arguments, step_key))
+        self._executor.submit(Ticket(op, context, arguments, step_key, self._checks.get(node.name)))
 
     def _record(self, event: AnyEvent) -> int:
         self._append(event)

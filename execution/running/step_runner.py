@@ -9,7 +9,7 @@ import types
 import unicodedata
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from execution.errors import StepError
 from execution.running.context import OpContext, taken_log
 from execution.running.inputs import Argument, InputLost, load
 from execution.running.storable_text import storable_text
+from execution.running.type_checks import check_inputs, check_output
 from execution.running.worker import Worker
 from runstore.errors import InvalidKey, NotStorable, StorageFailed
 from runstore.keys import check_mapping_key
@@ -53,6 +54,8 @@ class Ticket(msgspec.Struct, frozen=True):
     context: OpContext
     arguments: dict[str, Argument | list[Argument]]
     step_key: str
+    checks: Mapping[str, Any] | None = None
+    """Input -> type, where what arrives may be of another."""
 
 
 class Told(NamedTuple):
@@ -81,7 +84,10 @@ def run_step(
     begun = perf_counter()
     done: list[AnyEvent] = []
     try:
-        result = attempt.call(load(ticket.arguments, outputs))
+        arguments = load(ticket.arguments, outputs)
+        if ticket.checks:
+            check_inputs(key, arguments, ticket.checks)
+        result = attempt.call(arguments)
         if ticket.op.is_async:
             result = attempt.awaited(result, worker or Worker())
         for event in attempt.events(result):
@@ -156,6 +162,7 @@ class Attempt:
         """What an op gives, one given output after the other, each checked, none stored."""
         for given in self._each(result):
             self.check(given)
+            check_output(self._ticket.step_key, self._op, given.output_name, given.value)
             yield given
         self.check_complete()
 
@@ -247,10 +254,13 @@ class Attempt:
         return DynamicOutputStored(self._ticket.step_key, output, key, reference, attempt)
 
     def _serialized(self, output: str, value: Any) -> Serialized:
-        out = self._op.outs[output]
+        op, out = self._op, self._op.outs[output]
+        if output in op.unenforced:
+            check_output(self._ticket.step_key, op, output, value)
         try:
-            return serialize(value, self._op.declared[output], out.serializer)
+            return serialize(value, op.declared[output], out.serializer)
         except NotStorable as error:
+            check_output(self._ticket.step_key, op, output, value)
             raise NotStorable(
                 f"step {self._ticket.step_key!r}, output {output!r}: {error}"
             ) from None

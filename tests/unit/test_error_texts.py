@@ -32,6 +32,27 @@ def load(context):
     return context.op_config["limit"]
 
 
+@op
+def texts() -> Any:
+    return [1, "b"]
+
+
+@op
+def halved(xs: list[int]) -> list[int]:
+    return [x // 2 for x in xs]
+
+
+@op
+def wrong_output() -> dict[str, list[int]]:
+    return {"a": [1, 2.5]}  # type: ignore[list-item]
+
+
+@op(out=DynamicOut(int))
+def wrong_items():
+    yield DynamicOutput(1, "a")
+    yield DynamicOutput("b", "b")
+
+
 def composed(body: Callable[[], Any]) -> JobDefinition:
     """A job `j` of a body."""
 
@@ -49,6 +70,11 @@ def defined(body: Callable[[], Any]) -> Callable[[], Any]:
 def configured(run_config: Any, *, node: Any = load) -> Callable[[], Any]:
     """Run a job of one op with a run config."""
     return lambda: composed(lambda: node()).execute_in_process(run_config=run_config)
+
+
+def ran(body: Callable[[], Any]) -> Callable[[], Any]:
+    """Define a job and run it."""
+    return lambda: composed(body).execute_in_process()
 
 
 class Row(NamedTuple):
@@ -154,6 +180,41 @@ TABLE = [
         "3.6 a connected input",
         configured(ONE_X, node=lambda: echo(one())),
         "run config: $.ops.echo.inputs.x: input 'x' is connected in the job; leave it out",
+    ),
+    # Types
+    Row(
+        "3.8 a constant",
+        defined(lambda: halved("a")),
+        "job 'j', op 'halved', input 'xs': $ is 'a' of type str, where list[int] is declared; pass a value of "
+        "that type",
+    ),
+    Row(
+        "3.8 an input",
+        ran(lambda: halved(texts())),
+        "step 'halved', input 'xs': $[1] is 'b' of type str, where int is declared; connect an output of that type, or "
+        "change the annotation",
+    ),
+    Row(
+        "3.8 an output",
+        ran(lambda: wrong_output()),
+        "step 'wrong_output', output 'result': $['a'][1] is 2.5 of type float, where int is declared; return that "
+        "type, or change the annotation",
+    ),
+    Row(
+        "3.8 a dynamic item",
+        ran(lambda: wrong_items()),
+        "step 'wrong_items', output 'result': $ is 'b' of type str, where int is declared; return that type, or change "
+        "the annotation",
+    ),
+    Row(
+        "3.8 a default",
+        lambda: op(ins={"x": In(int, default_value="a")})(echo.function),
+        "op 'echo', default of input 'x': $ is 'a' of type str, where int is declared; give a default of that type",
+    ),
+    Row(
+        "3.8 no In",
+        lambda: op(ins={"x": int})(echo.function),
+        "op 'echo': ins 'x' is <class 'int'>; declare it with In(…)",
     ),
     Row(
         "3.6 a schema that is none",

@@ -183,8 +183,7 @@ WRONG: list[tuple[Any, Any, str]] = [
     (
         DynamicOut(int),
         lambda: _of(DynamicOutput("a", "k")),
-        "NotStorable: step 'f', output 'result': a value of type str, 'a', is not exactly the declared type int; "
-        "return",
+        r"WrongType: step 'f', output 'result': \$ is 'a' of type str, where int is declared; return that type",
     ),
     (
         None,
