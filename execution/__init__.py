@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output
     from execution.definition.job import JobDefinition, job
     from execution.definition.op import OpDefinition, op
+    from execution.definition.retries import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
     from execution.planning.resume_plan import ResumePlan
     from execution.running.context import OpContext, OpExecutionContext
     from execution.running.direct import build_op_context
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from execution.running.result import RunResult
 
 _HOMES = {
+    "Backoff": "definition.retries",
     "DynamicOut": "definition.ins_outs",
     "DynamicOutput": "definition.ins_outs",
+    "Failure": "definition.retries",
     "In": "definition.ins_outs",
+    "Jitter": "definition.retries",
     "JobDefinition": "definition.job",
     "OpContext": "running.context",
     "OpDefinition": "definition.op",
@@ -27,6 +31,8 @@ _HOMES = {
     "Out": "definition.ins_outs",
     "Output": "definition.ins_outs",
     "ResumePlan": "planning.resume_plan",
+    "RetryPolicy": "definition.retries",
+    "RetryRequested": "definition.retries",
     "RunResult": "running.result",
     "build_op_context": "running.direct",
     "execute": "running.launch",
@@ -48,9 +54,12 @@ if not TYPE_CHECKING:  # hidden from type checkers, which would believe any name
 
 
 __all__ = [
+    "Backoff",
     "DynamicOut",
     "DynamicOutput",
+    "Failure",
     "In",
+    "Jitter",
     "JobDefinition",
     "OpContext",
     "OpDefinition",
@@ -58,6 +67,8 @@ __all__ = [
     "Out",
     "Output",
     "ResumePlan",
+    "RetryPolicy",
+    "RetryRequested",
     "RunResult",
     "build_op_context",
     "execute",

@@ -3,7 +3,8 @@
 
 Two runs of `fixtures/stores/v1_job.py`, in which every kind of event occurs:
 
-- `mended`: killed while a clone runs; resumed, that clone fails; an output is deleted; resumed to the end.
+- `mended`: killed while a clone runs; resumed, that clone fails; an output is deleted; resumed to the end, in which
+  a step is tried twice.
 - `stopped`: killed between a seal and the success of its step, then cancelled.
 
 The store of a format that was released is kept for ever, so the default directory must not exist yet. Host name and
@@ -31,16 +32,16 @@ from execution.running import step_runner  # noqa: E402
 from fixtures.stores.v1_job import offsets  # noqa: E402
 from runstore import RunStore  # noqa: E402
 from runstore.log import recorder, schema  # noqa: E402
-from runstore.log.events import ErrorInfo, OutputStored, RunResumed  # noqa: E402
+from runstore.log.events import ErrorInfo, OutputStored  # noqa: E402
 from runstore.log.transitions import (  # noqa: E402
-    FAILED,
     PENDING,
-    RUNNING,
+    RUN_TRANSITIONS,
     STATUS_NAMES,
     STEP_TRANSITIONS,
 )
 from runstore.testing import Failpoint, armed, in_fork  # noqa: E402
 
+READ = {"ops": {"table": {"config": {"reader": "a clock"}}}}
 UNREADABLE = {"ops": {"minutes": {"config": {"unreadable": ["Asia/Kolkata"]}}}}
 
 
@@ -78,7 +79,7 @@ def make_anonymous() -> None:
 
 
 def make_mended(directory: Path) -> None:
-    """Crash, fail, lose an output, succeed: three epochs of one run."""
+    """Crash, fail, lose an output, try again, succeed: three epochs of one run."""
     killed_at(
         Failpoint(point="event.after", kind="OutputStored", step="minutes[Asia/Kolkata]"),
         lambda: execute(offsets, directory, run_id="mended", tags={"team": "clocks"}),
@@ -86,7 +87,7 @@ def make_mended(directory: Path) -> None:
     failed = resume("mended", directory, run_config=UNREADABLE)
     assert failed.status == "failed"
     lose(directory, "mended", "minutes[Europe/Paris]")
-    assert resume("mended", directory, run_config={}).success
+    assert resume("mended", directory, run_config=READ).success
 
 
 def make_stopped(directory: Path) -> None:
@@ -197,8 +198,9 @@ def diagram() -> str:
     for status, legal in STEP_TRANSITIONS.items():
         for kind, after in legal.items():
             arrows.setdefault((status, after), []).append(kind.__name__)
-    for status in (RUNNING, FAILED):
-        arrows.setdefault((status, PENDING), []).append(RunResumed.__name__)
+    for status, legal in RUN_TRANSITIONS.items():
+        for kind, after in legal.items():
+            arrows.setdefault((status, after), []).append(kind.__name__)
     lines = ["stateDiagram-v2", f"    [*] --> {STATUS_NAMES[PENDING]}"]
     for (status, after), kinds in arrows.items():
         lines.append(f"    {STATUS_NAMES[status]} --> {STATUS_NAMES[after]}: {', '.join(kinds)}")

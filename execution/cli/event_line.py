@@ -1,5 +1,6 @@
 """An event in one line: seq, time, kind, step, and what matters of the rest."""
 
+import datetime as dt
 from typing import assert_never
 
 from execution.cli.terminal import counted, first_line, listed, safe
@@ -18,6 +19,7 @@ from runstore.log.events import (
     RunSucceeded,
     StepFailed,
     StepInvalidated,
+    StepRetried,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -32,7 +34,7 @@ def event_line(row: LogRow) -> str:
     event = row.event
     if event is None:
         return f"{row.seq:>7}  {safe(row.body)}"
-    time = event.time.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    time = _time(event.time)
     kind = type(event).__name__.ljust(_WIDTH)
     step = safe(_step(event))
     return f"{row.seq:>7}  {time}  {kind}  {'  '.join(filter(None, [step, _essentials(event)]))}"
@@ -69,8 +71,9 @@ def _essentials(event: AnyEvent) -> str:
         case StepSucceeded():
             return f"attempt {event.attempt}, {event.duration_s:.3f} s"
         case StepFailed():
-            error = first_line(f"{event.error.type}: {event.error.message}")
-            return f"attempt {event.attempt}, {event.duration_s:.3f} s, {error}"
+            return _failed(event)
+        case StepRetried():
+            return f"{_failed(event)}; due {_time(event.due)}"
         case StepSkipped():
             return safe(event.cause)
         case StepInvalidated():
@@ -80,6 +83,15 @@ def _essentials(event: AnyEvent) -> str:
         case RunCancelled():
             return f"{event.reason}; {_totals(event.counts)}"
     assert_never(event)
+
+
+def _failed(event: StepFailed | StepRetried) -> str:
+    error = first_line(f"{event.error.type}: {event.error.message}")
+    return f"attempt {event.attempt}, {event.duration_s:.3f} s, {error}"
+
+
+def _time(time: dt.datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
 
 
 def _changes(event: RunResumed) -> str:

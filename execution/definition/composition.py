@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from execution.definition.retries import RetryPolicy, check_policy
 from execution.errors import DefinitionError
 from runstore.errors import NotStorable
 from runstore.log.codec import check_exact
@@ -40,6 +41,8 @@ class Composition:
         self.job = job
         self.nodes: list[Node] = []
         self.ops: dict[str, OpDefinition] = {}
+        self.retry_policies: dict[str, RetryPolicy] = {}
+        """Node -> its policy, else that of its op; without those that have neither."""
 
     def graph(self) -> Graph:
         """What has been composed."""
@@ -106,14 +109,19 @@ def composing(job: str) -> Iterator[Composition]:
 
 
 class Invocation:
-    """An op about to be called: with an alias, with tags."""
+    """An op about to be called: with an alias, with tags, with a retry policy."""
 
     def __init__(
-        self, op: "OpDefinition", name: str | None = None, tags: Mapping[str, str] | None = None
+        self,
+        op: "OpDefinition",
+        name: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         self._op = op
         self._name = name
         self._tags = dict(tags or {})
+        self._retry_policy = check_policy(retry_policy, f"op {op.name!r}") or op.retry_policy
 
     def alias(self, name: str) -> "Invocation":
         """Call the node by this name."""
@@ -121,11 +129,15 @@ class Invocation:
             raise DefinitionError(
                 f"alias {name!r} of op {self._op.name!r} is not a Python identifier; choose another"
             )
-        return Invocation(self._op, name, self._tags)
+        return Invocation(self._op, name, self._tags, self._retry_policy)
 
     def tag(self, tags: Mapping[str, str]) -> "Invocation":
         """Give the node more tags."""
-        return Invocation(self._op, self._name, {**self._tags, **tags})
+        return Invocation(self._op, self._name, {**self._tags, **tags}, self._retry_policy)
+
+    def with_retry_policy(self, retry_policy: RetryPolicy) -> "Invocation":
+        """Give the node a retry policy, in place of its op's or its job's."""
+        return Invocation(self._op, self._name, self._tags, retry_policy)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         composition = _composing.get()
@@ -144,9 +156,10 @@ class Invocation:
                 f"{where}: an op with a dynamic output cannot be mapped in this version (nested maps); "
                 "yield all keys from one op"
             )
-        return _handles(
-            composition, composition.add(self._op, self._name, self._tags, inputs, scope)
-        )
+        node = composition.add(self._op, self._name, self._tags, inputs, scope)
+        if self._retry_policy is not None:
+            composition.retry_policies[node.name] = self._retry_policy
+        return _handles(composition, node)
 
 
 def bind(

@@ -8,6 +8,7 @@ from typing import Any, overload
 from execution.definition.composition import composing
 from execution.definition.ins_outs import refuse_unknown
 from execution.definition.op import OpDefinition
+from execution.definition.retries import RetryPolicy, check_policy
 from execution.definition.wire_types import check_constants
 from execution.errors import DefinitionError
 from runstore.log.graph import Graph
@@ -30,6 +31,7 @@ class JobDefinition:
         name: str,
         description: str | None,
         tags: Mapping[str, str],
+        op_retry_policy: RetryPolicy | None = None,
     ) -> None:
         self.name = name
         self.description = description
@@ -49,6 +51,13 @@ class JobDefinition:
         self.graph: Graph = composition.graph()
         self.ops: dict[str, OpDefinition] = composition.ops
         check_constants(self.graph, self.ops)
+        policy = check_policy(op_retry_policy, f"job {name!r}")
+        self.retry_policies: dict[str, RetryPolicy] = (
+            {**dict.fromkeys(self.ops, policy), **composition.retry_policies}
+            if policy
+            else composition.retry_policies
+        )
+        """Node -> when its failed steps are tried again; without those that are not."""
         self.__doc__ = function.__doc__
         self.__name__ = name
 
@@ -103,6 +112,7 @@ def job(
     name: str | None = None,
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
+    op_retry_policy: RetryPolicy | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[[], object]], JobDefinition]: ...
 def job(
@@ -112,12 +122,18 @@ def job(
     name: str | None = None,
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
+    op_retry_policy: RetryPolicy | None = None,
     **unknown: Any,
 ) -> JobDefinition | Callable[[Callable[[], object]], JobDefinition]:
-    """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError."""
+    """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError.
+
+    `op_retry_policy`: that of each op which has none of its own.
+    """
     refuse_unknown("@job", unknown)
 
     def decorate(function: Callable[[], object]) -> JobDefinition:
-        return JobDefinition(function, name or function.__name__, description, tags or {})
+        return JobDefinition(
+            function, name or function.__name__, description, tags or {}, op_retry_policy
+        )
 
     return decorate if compose_fn is None else decorate(compose_fn)

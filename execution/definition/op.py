@@ -15,6 +15,7 @@ from typing import Any, overload
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output, refuse_unknown
+from execution.definition.retries import RetryPolicy, check_policy
 from execution.definition.types import is_untyped, misfit
 from execution.errors import DefinitionError
 from runstore.outputs.serializers import is_typed
@@ -46,11 +47,13 @@ class OpDefinition:
         tags: Mapping[str, str],
         version: str | None,
         config_schema: Any = None,
+        retry_policy: RetryPolicy | None = None,
     ) -> None:
         self.function = function
         self.name = name
         self.description = description
         self.tags = dict(tags)
+        self.retry_policy = check_policy(retry_policy, f"op {name!r}")
         self.outs = dict(outs)
         self.is_dynamic = any(getattr(out, "dynamic", False) for out in self.outs.values())
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
@@ -191,6 +194,10 @@ class OpDefinition:
         """The same op with more tags."""
         return Invocation(self).tag(tags)
 
+    def with_retry_policy(self, retry_policy: RetryPolicy) -> Invocation:
+        """The same op as a node with a retry policy of its own."""
+        return Invocation(self).with_retry_policy(retry_policy)
+
     @cached_property
     def code(self) -> str:
         """Digest of the op's source without comments and layout, or of its declared version (rule R5).
@@ -229,6 +236,7 @@ def op(
     tags: Mapping[str, str] | None = None,
     version: str | None = None,
     config_schema: Any = None,
+    retry_policy: RetryPolicy | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[..., Any]], OpDefinition]: ...
 def op(
@@ -242,6 +250,7 @@ def op(
     tags: Mapping[str, str] | None = None,
     version: str | None = None,
     config_schema: Any = None,
+    retry_policy: RetryPolicy | None = None,
     **unknown: Any,
 ) -> OpDefinition | Callable[[Callable[..., Any]], OpDefinition]:
     """Make an op of a function.
@@ -250,7 +259,8 @@ def op(
     the type that it is annotated with; all others are inputs. `config_schema`: the type of `context.op_config`, or a
     dict of field to type. Without `out`
     there is one output `result`, typed by the return annotation; `-> list[DynamicOutput[T]]` declares a dynamic one.
-    `version` stands for the source where resume asks whether the code has changed. Raises DefinitionError.
+    `version` stands for the source where resume asks whether the code has changed. `retry_policy`: whether and when a
+    step is tried again that has failed. Raises DefinitionError.
     """
     if "code_version" in unknown and version is None:
         version = unknown.pop("code_version")
@@ -267,6 +277,7 @@ def op(
             tags or {},
             version,
             config_schema,
+            retry_policy,
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)

@@ -23,8 +23,12 @@ class Executor(Protocol):
     def submit(self, ticket: Ticket) -> None:
         """Run an attempt."""
 
-    def next_message(self) -> Told:
-        """Wait for what any running attempt tells next. Raises StorageFailed where outputs cannot be written."""
+    def next_message(self, timeout_s: float | None = None) -> Told | None:
+        """Wait for what any running attempt tells next; None where none has after `timeout_s`, if that is given.
+
+        The engine gives one where it has room for a step that will be due. An executor without room may overstay it.
+        Raises StorageFailed where outputs cannot be written.
+        """
 
     def close(self) -> None:
         """Stop; nothing is told any more."""

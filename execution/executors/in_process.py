@@ -33,8 +33,8 @@ class InProcessExecutor:
         pool = self._pool if ticket.op.is_dynamic else None
         self._messages = run_step(ticket, self._outputs, pool, self._worker)
 
-    def next_message(self) -> Told:
-        """Run on until the attempt has something to tell."""
+    def next_message(self, timeout_s: float | None = None) -> Told:
+        """Run on until the attempt has something to tell, however long that takes."""
         told = next(self._messages)
         if told.exception is not None:
             self.exceptions[told.step_key] = told.exception

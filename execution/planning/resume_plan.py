@@ -4,6 +4,7 @@ The plan is made by applying what a resume would append; a dry run stops there, 
 exactly what the other says (rule R4).
 """
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from typing import Literal
 
@@ -12,9 +13,9 @@ import msgspec
 from execution.errors import CodeChanged, PlanChanged
 from runstore.log.events import StepInvalidated
 from runstore.log.graph import FromCollect, FromOutput, Graph, Level, Node, project
-from runstore.log.remaining import Remaining
+from runstore.log.remaining import NodeProgress, Remaining
 from runstore.log.state import RunState, StepId
-from runstore.log.transitions import PENDING, SUCCEEDED
+from runstore.log.transitions import SUCCEEDED, TO_RUN
 
 OnCodeChange = Literal["reuse", "rerun", "fail"]
 
@@ -27,10 +28,12 @@ class NodePlan(msgspec.Struct, frozen=True):
     """How many steps it has; None where the keys are not known before something else has run."""
     reuse: int
     run: dict[str, int]
-    """Why -> number of steps: interrupted, failed, never started, invalidated, lost."""
+    """Why -> number of steps: interrupted, failed, never started, invalidated, lost, waiting for a retry."""
     waiting: bool
     """True where the number of steps depends on an op that runs first."""
     orphans: int = 0
+    due: dt.datetime | None = None
+    """When the first of the steps that wait for a retry is due."""
 
 
 class ResumePlan(msgspec.Struct, frozen=True):
@@ -67,12 +70,18 @@ def node_plans(state: RunState) -> tuple[NodePlan, ...]:
             node=progress.node,
             sealed=progress.sealed,
             reuse=progress.done,
-            run=progress.pending,
+            run=_to_run(progress),
             waiting=progress.sealed is None,
             orphans=progress.orphans,
+            due=progress.due,
         )
         for progress in Remaining(state).nodes()
     )
+
+
+def _to_run(progress: NodeProgress) -> dict[str, int]:
+    waiting = progress.states.get("waiting", 0)
+    return {**progress.pending, "waiting for a retry": waiting} if waiting else progress.pending
 
 
 def check_graph(state: RunState, graph: Graph) -> None:
@@ -151,10 +160,10 @@ def reads(state: RunState) -> dict[int, tuple[StepId, str]]:
         if not sources:
             continue
         for prefix in state.prefixes(node):
-            if PENDING not in state.steps(node, prefix).status:
+            if not any(status in state.steps(node, prefix).status for status in TO_RUN):
                 continue
             for step in state.sealed_steps(node):
-                if state.status(step) == PENDING:
+                if state.status(step) in TO_RUN:
                     for source in sources:
                         _add_reads(state, node, step, source, found)
     return found

@@ -7,6 +7,7 @@ that of rule X4, so that a chain finishes before the next begins.
 
 import heapq
 from collections.abc import Iterable
+from datetime import datetime
 from itertools import count, groupby
 from typing import NamedTuple
 
@@ -62,6 +63,9 @@ class Scheduler:
         self._graph = graph = state.graph
         self._heap: list[tuple[_Order, KeyPath, _Cursor | None]] = []
         self._numbers = count()
+        self._waiting: list[tuple[datetime, StepId]] = []
+        self._due: set[StepId] = set()
+        """Steps that waited, whose time has come; in the queue once their inputs are settled."""
         self._index = {node.name: index for index, node in enumerate(graph.nodes)}
         self._arguments = {
             node.name: _arguments_of(node, graph.wires[node.name]) for node in graph.nodes
@@ -73,6 +77,9 @@ class Scheduler:
     def rebuild(self) -> None:
         """Derive the queue anew: at the start, at a resume, and after an invalidation."""
         self._heap.clear()
+        self._due.clear()
+        self._waiting = [(due, step) for step, due in self._state.waiting.items()]
+        heapq.heapify(self._waiting)
         for node in self._graph.nodes:
             self._consider_all(node)
 
@@ -83,6 +90,28 @@ class Scheduler:
                 self._consider(reader, step.key_path)
             else:
                 self._consider_all(reader)
+
+    def wait(self, step: StepId, due: datetime) -> None:
+        """A step is to be tried again: it is not ready before it is due (rule X4)."""
+        heapq.heappush(self._waiting, (due, step))
+
+    def due(self, now: datetime) -> datetime | None:
+        """Back into the queue with the steps whose time has come; when that of the next will have, if one waits."""
+        open_ones = []
+        while self._waiting and self._waiting[0][0] <= now:
+            due, step = heapq.heappop(self._waiting)
+            node = self._graph.by_name[step.node]
+            if not self._state.is_sealed(step):
+                continue
+            if self._readiness(node, step.key_path)[0] == OPEN:  # what it reads runs again
+                open_ones.append((due, step))
+                continue
+            self._due.add(step)
+            self._push(node, step.key_path, self._ordinals(node, step.key_path), late=False)
+        ahead = self._waiting[0][0] if self._waiting else None
+        for entry in open_ones:
+            heapq.heappush(self._waiting, entry)
+        return ahead
 
     def _woken_by(self, node: Node) -> list[tuple[Node, bool]]:
         """The nodes to look at when a step of `node` settles: at the same key, or at every key."""
@@ -192,7 +221,9 @@ class Scheduler:
                 if self._is_late(step):
                     continue
             if self._state.status(step) != PENDING:
-                continue
+                if step not in self._due:
+                    continue
+                self._due.discard(step)
             readiness, cause = self._readiness(node, key_path)
             if readiness != OPEN:
                 return Decision(node, step, cause)

@@ -28,6 +28,8 @@ class OpContext(msgspec.Struct, frozen=True, dict=True):
     """`run_config["ops"][node]["config"]`; `{}` where there is none."""
     tags: dict[str, str] = {}
     """Of the job, the run and the node."""
+    retry_number: int = 0
+    """How many times this step was tried again since the run was last started or resumed."""
 
     @property
     def step_key(self) -> str:

@@ -28,6 +28,7 @@ def build_op_context(
     run_id: str = EPHEMERAL,
     tags: Mapping[str, str] | None = None,
     attempt: int = 1,
+    retry_number: int = 0,
 ) -> OpContext:
     """A context to call an op with: `add(build_op_context(config={"by": 2}), 1)`.
 
@@ -36,7 +37,15 @@ def build_op_context(
     path = () if mapping_key is None else (mapping_key,)
     given = op_config if config is None else config
     return OpContext(
-        run_id, "", "", path, attempt, 1, {} if given is None else given, dict(tags or {})
+        run_id,
+        "",
+        "",
+        path,
+        attempt,
+        1,
+        {} if given is None else given,
+        dict(tags or {}),
+        retry_number,
     )
 
 

@@ -5,8 +5,10 @@ the same loop, begun from what the log holds. Everything that arrives from worke
 """
 
 import contextlib
+import datetime as dt
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from msgspec import structs
@@ -21,6 +23,7 @@ from execution.running.context import OpContext
 from execution.running.given import given_to
 from execution.running.inputs import InputLost, InputResolver
 from execution.running.step_runner import Ticket, Told
+from runstore import failpoints
 from runstore.errors import RunStoreError
 from runstore.keys import parse_step_key
 from runstore.log.events import (
@@ -33,6 +36,7 @@ from runstore.log.events import (
     RunFailed,
     RunSucceeded,
     StepInvalidated,
+    StepRetried,
     StepSkipped,
     StepStarted,
 )
@@ -41,6 +45,9 @@ from runstore.log.recorder import Recorder
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState, StepId
 from runstore.outputs.output_store import OutputStore
+
+NAP_S = 0.1
+"""While nothing but a retry is to come, requests to stop are looked for this often."""
 
 
 class Control(Protocol):
@@ -53,7 +60,7 @@ class Control(Protocol):
         """Why the run is to stop after its running steps; empty while it is not."""
 
     def progressed(self, state: RunState) -> None:
-        """Called after every event; whoever shows something decides how often."""
+        """Called after every event, and now and then during a wait; whoever shows something decides how often."""
 
 
 class NoControl:
@@ -92,6 +99,9 @@ class Engine:
         self._fail_fast = fail_fast
         self._stop = ""
         self._running = 0
+        self._due: dt.datetime | None = None
+        """When the first of the waiting steps is due that were not at the last look."""
+        self._awaited: dt.datetime | None = None
         self._losses: Counter[tuple[str, str]] = Counter()
         self._scheduler = Scheduler(recorder.state)
         self._inputs = InputResolver(recorder, job.declared)
@@ -118,9 +128,13 @@ class Engine:
         try:
             while True:
                 self._start_ready()
-                if not self._running:
+                if self._running:
+                    timeout_s = self._until_due() if self._state.waiting else None
+                    told = self._executor.next_message(timeout_s)
+                    if told is not None:
+                        self._take(told)
+                elif not self._nap():
                     break
-                self._take(self._executor.next_message())
             self._end()
         except KeyboardInterrupt:
             self._stop = "interrupted"
@@ -133,6 +147,8 @@ class Engine:
 
     def _start_ready(self) -> None:
         while self._running < self._executor.capacity and not self._must_stop():
+            if self._state.waiting:
+                self._due = self._scheduler.due(utc_now())
             decision = self._scheduler.take()
             if decision is None:
                 return
@@ -161,7 +177,31 @@ class Engine:
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
-        self._executor.submit(Ticket(op, context, arguments, step_key, self._checks.get(node.name)))
+        checks, policy = self._checks.get(node.name), self._job.retry_policies.get(node.name)
+        self._executor.submit(Ticket(op, context, arguments, step_key, checks, policy))
+
+    # Waiting
+
+    def _until_due(self) -> float | None:
+        """Seconds until a step is due that there is room for; None where none is to come."""
+        if self._due is None or not self._state.waiting:
+            return None
+        has_room = self._running < self._executor.capacity
+        return max(0.0, (self._due - utc_now()).total_seconds()) if has_room else None
+
+    def _nap(self) -> bool:
+        """Nothing is ready or running: sleep a little if a retry is to come; False if none is."""
+        until_due_s = self._until_due()
+        if until_due_s is None or self._must_stop():
+            return False
+        if self._awaited != self._due:
+            self._recorder.commit(durable=self._state.level == "durable")
+            self._awaited = self._due
+            failpoints.reached("wait", self._due)
+        self._recorder.commit()  # gives a sign of life when it is time for one
+        self._control.progressed(self._state)
+        time.sleep(min(NAP_S, until_due_s))
+        return True
 
     def _record(self, event: AnyEvent) -> int:
         self._append(event)
@@ -171,6 +211,7 @@ class Engine:
         place = self._state.find(step)
         assert place is not None
         config, tags = self._told[node.name]
+        retries = self._state.retries
         return OpContext(
             self._state.run_id,
             self._job.name,
@@ -180,6 +221,7 @@ class Engine:
             self._state.epoch,
             config,
             tags,
+            retries.get(step, 0) if retries else 0,
         )
 
     # Taking in
@@ -191,8 +233,11 @@ class Engine:
             self._recorder.note(told.messages)
         if told.lost is not None:
             self._input_lost(told.step_key, told.lost)
-        for event in told.events:
+        for event in told.events if told.wait_s is None else _with_due(told.events, told.wait_s):
             self._append(self._reproduced(event) if self._state.lost else event)
+        if told.wait_s is not None:
+            step = _step(told.step_key)
+            self._scheduler.wait(step, self._state.waiting[step])
         if not told.is_last and self._recorder.is_due():
             self._recorder.commit()
 
@@ -277,6 +322,19 @@ class Engine:
         with contextlib.suppress(RunStoreError):
             self._append(RunCancelled(Remaining(self._state).counts(), self._stop))
             self._recorder.commit(durable=True)
+
+
+def utc_now() -> dt.datetime:
+    """The time that due times are held against."""
+    return dt.datetime.now(dt.UTC)
+
+
+def _with_due(events: Sequence[AnyEvent], wait_s: float) -> list[AnyEvent]:
+    """The events of an attempt that is to be tried again, with the time: the clock is that of the log."""
+    *before, retried = events
+    assert isinstance(retried, StepRetried)
+    due = utc_now() + dt.timedelta(seconds=wait_s)
+    return [*before, structs.replace(retried, due=due)]
 
 
 def op_config(config: Mapping[str, Any], node: str) -> Any:

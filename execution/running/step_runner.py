@@ -18,6 +18,7 @@ import msgspec
 
 from execution.definition.ins_outs import DynamicOutput, Output
 from execution.definition.op import OpDefinition
+from execution.definition.retries import Failure, RetryPolicy, wait_before_retry
 from execution.errors import StepError
 from execution.running.context import OpContext, taken_log
 from execution.running.inputs import Argument, InputLost, load
@@ -26,14 +27,16 @@ from execution.running.type_checks import check_inputs, check_output
 from execution.running.worker import Worker
 from runstore.errors import InvalidKey, NotStorable, StorageFailed
 from runstore.keys import check_mapping_key
-from runstore.log.codec import keys_digest
+from runstore.log.codec import check_exact, keys_digest
 from runstore.log.events import (
+    UNSTAMPED,
     AnyEvent,
     DynamicOutputStored,
     ErrorInfo,
     ExpansionSealed,
     OutputStored,
     StepFailed,
+    StepRetried,
     StepSucceeded,
 )
 from runstore.log.messages import Message
@@ -56,6 +59,7 @@ class Ticket(msgspec.Struct, frozen=True):
     step_key: str
     checks: Mapping[str, Any] | None = None
     """Input -> type, where what arrives may be of another."""
+    retry_policy: RetryPolicy | None = None
 
 
 class Told(NamedTuple):
@@ -67,9 +71,11 @@ class Told(NamedTuple):
     lost: InputLost | None = None
     """Set, without events, where an input's bytes are gone."""
     exception: BaseException | None = None
-    """What the op raised, where it can travel."""
+    """What the op raised, where it can travel and the step has failed for good."""
     messages: Sequence[Message] = ()
     """What the op has logged since it last told something."""
+    wait_s: float | None = None
+    """Set where the last event is a `StepRetried`: how long from now until it is due."""
 
 
 def run_step(
@@ -101,11 +107,39 @@ def run_step(
         raise
     except (Exception, SystemExit) as error:
         attempt.close()
-        done.append(StepFailed(key, describe_error(error), _since(begun), number))
-        yield Told(key, done, exception=error, messages=attempt.logged())
+        yield _failed(ticket, done, error, _since(begun))._replace(messages=attempt.logged())
     else:
         done.append(StepSucceeded(key, _since(begun), number))
         yield Told(key, done, messages=attempt.logged())
+
+
+def _failed(ticket: Ticket, done: list[AnyEvent], error: BaseException, duration_s: float) -> Told:
+    """The last word of an attempt that raised: it will be tried again, or not (rule F3)."""
+    key, context = ticket.step_key, ticket.context
+    try:
+        described = _with_metadata(key, error)
+    except StepError as refused:
+        error, described = refused, describe_error(refused)
+    wait_s = wait_before_retry(error, ticket.retry_policy, context.retry_number)
+    if wait_s is None:
+        done.append(StepFailed(key, described, duration_s, context.attempt))
+        return Told(key, done, exception=error)
+    done.append(StepRetried(key, described, duration_s, UNSTAMPED, context.attempt))
+    return Told(key, done, wait_s=wait_s)
+
+
+def _with_metadata(step: str, error: BaseException) -> ErrorInfo:
+    """The error as text, with what a `Failure` says beside it."""
+    described = describe_error(error)
+    if not isinstance(error, Failure) or not error.metadata:
+        return described
+    try:
+        metadata = check_exact(error.metadata, "its metadata")
+    except NotStorable as refused:
+        raise StepError(
+            f"step {step!r} raised Failure({described.message!r}), but {refused}"
+        ) from error
+    return msgspec.structs.replace(described, metadata=metadata)
 
 
 def _since(begun: float) -> float:
@@ -359,4 +393,5 @@ def describe_error(error: BaseException) -> ErrorInfo:
         if kind.__module__ in ("builtins", "__main__")
         else f"{kind.__module__}.{kind.__qualname__}"
     )
-    return ErrorInfo(*(storable_text(text, MAX_ERROR_TEXT) for text in (name, message, trace)))
+    name, message, trace = (storable_text(text, MAX_ERROR_TEXT) for text in (name, message, trace))
+    return ErrorInfo(name, message, trace)

@@ -41,12 +41,14 @@ class Event(
     """UTC; never decreases within a run."""
 
 
-class ErrorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ErrorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An exception as text (rule F5)."""
 
     type: str
     message: str
     traceback: str
+    metadata: dict[str, Any] = {}
+    """What the op said about it (`Failure(metadata=…)`); exact in JSON."""
 
 
 class RunStarted(Event, frozen=True, kw_only=True, tag="RunStarted"):
@@ -68,7 +70,7 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="RunStarted"):
 
 
 class RunResumed(Event, frozen=True, kw_only=True, tag="RunResumed"):
-    """A new epoch begins. Steps that were running or had failed are pending again."""
+    """A new epoch begins. Steps that were running or had failed are pending again; one that waits goes on waiting."""
 
     host: str
     pid: int
@@ -161,6 +163,17 @@ class StepFailed(Event, frozen=True, tag="StepFailed"):
     attempt: int = 1
 
 
+class StepRetried(Event, frozen=True, tag="StepRetried"):
+    """The attempt raised, and there will be another, not before it is due (rule F3)."""
+
+    step: str
+    error: ErrorInfo
+    duration_s: float
+    due: dt.datetime
+    """UTC; a worker, whose clock may be another, leaves it `UNSTAMPED`."""
+    attempt: int = 1
+
+
 class StepSkipped(Event, frozen=True, tag="StepSkipped"):
     """The step will not run, since what it needs was skipped (rule F1)."""
 
@@ -187,14 +200,14 @@ class RunSucceeded(Event, frozen=True, tag="RunSucceeded"):
 
 
 class RunFailed(Event, frozen=True, tag="RunFailed"):
-    """Nothing is ready, running or waiting, and at least one step failed."""
+    """Nothing is ready, running or waiting, and at least one step failed; or one had, and no other was to start."""
 
     counts: Counts
     log_digest: str = ""
 
 
 class RunCancelled(Event, frozen=True, tag="RunCancelled"):
-    """Stopped on request, resumable."""
+    """Stopped on request, resumable. Nothing waits for a retry any longer."""
 
     counts: Counts
     reason: str
@@ -211,6 +224,7 @@ AnyEvent = (
     | CollectResolved
     | StepSucceeded
     | StepFailed
+    | StepRetried
     | StepSkipped
     | StepInvalidated
     | RunSucceeded

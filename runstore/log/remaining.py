@@ -4,6 +4,7 @@ Pure. What is left to do is the sealed keys without those that succeeded, never 
 events; *blocked* is derived here and is never an event (rule F2).
 """
 
+import datetime as dt
 from collections import Counter
 from collections.abc import Iterator
 
@@ -24,10 +25,12 @@ class NodeProgress(msgspec.Struct, frozen=True):
     sealed: int | None
     """How many steps the node has; None while the keys that it is cloned for are not sealed."""
     states: dict[str, int]
-    """State -> number of steps: succeeded, failed, skipped, running, blocked, pending. Without zeros."""
+    """State -> number of steps: succeeded, failed, skipped, running, waiting, blocked, pending. Without zeros."""
     pending: dict[str, int]
     """Why pending -> number: never started, interrupted, failed, lost, invalidated. Without zeros."""
     orphans: int = 0
+    due: dt.datetime | None = None
+    """When the first of its steps that wait for a retry is due."""
 
     @property
     def done(self) -> int:
@@ -63,8 +66,17 @@ class Remaining:
             self._count(node, prefix, states, why)
         orphans = len(list(self._state.steps_of(node))) - sum(states.values()) if mapped else 0
         return NodeProgress(
-            node.name, mapped, sum(states.values()), dict(states), dict(why), orphans
+            node.name,
+            mapped,
+            sum(states.values()),
+            dict(states),
+            dict(why),
+            orphans,
+            self._first_due(node) if states["waiting"] else None,
         )
+
+    def _first_due(self, node: Node) -> dt.datetime:
+        return min(due for step, due in self._state.waiting.items() if step.node == node.name)
 
     def _count(self, node: Node, prefix: KeyPath, states: Counter[str], why: Counter[str]) -> None:
         columns = self._state.steps(node, prefix)
@@ -123,8 +135,8 @@ class Remaining:
         return WHY_NAMES[self._why(step)]
 
     def counts(self) -> Counts:
-        """Node -> state -> number of steps, as the run's last event carries them."""
-        return {progress.node: progress.states for progress in self.nodes()}
+        """Node -> state -> number of steps, as the run's last event carries them: what waits is pending then."""
+        return {progress.node: _without_waits(progress.states) for progress in self.nodes()}
 
     # Blocked: a source has failed, or is itself blocked
 
@@ -161,3 +173,11 @@ class Remaining:
 
     def _all_steps(self, node: Node) -> Iterator[StepId]:
         return self._state.sealed_steps(node)
+
+
+def _without_waits(states: dict[str, int]) -> dict[str, int]:
+    waiting = states.get("waiting", 0)
+    if not waiting:
+        return states
+    rest = {state: count for state, count in states.items() if state != "waiting"}
+    return {**rest, "pending": rest.get("pending", 0) + waiting}

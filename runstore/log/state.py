@@ -5,6 +5,7 @@ place ("slot") at which a key was first sealed; of a stored output only the seq 
 cannot follow what came before means that the log is damaged, and is refused before anything changes.
 """
 
+import datetime as dt
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +28,7 @@ from runstore.log.events import (
     RunSucceeded,
     StepFailed,
     StepInvalidated,
+    StepRetried,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -74,6 +76,10 @@ class RunState:
         """Step -> seq of its start."""
         self.failures: dict[StepId, int] = {}
         """Step -> seq of its `StepFailed`, of this epoch."""
+        self.waiting: dict[StepId, dt.datetime] = {}
+        """Step -> when its next attempt is due."""
+        self.retries: dict[StepId, int] = {}
+        """Step that waits or runs again -> how many retries of its budget are used up; a resume gives a new one."""
         self.codes: dict[str, set[str]] = {}
         """Node -> digests of the code by which its finished work came to be."""
         self.deaths: dict[StepId, int] = {}
@@ -90,7 +96,7 @@ class RunState:
     # What it answers
 
     def status(self, step: StepId) -> int:
-        """PENDING, RUNNING, SUCCEEDED, FAILED or SKIPPED; PENDING for a step that is not known (yet)."""
+        """PENDING, RUNNING, SUCCEEDED, FAILED, SKIPPED or WAITING; PENDING for a step that is not known (yet)."""
         place = self.find(step)
         return place[0].status[place[1]] if place else PENDING
 
@@ -245,6 +251,7 @@ class RunState:
         for step in self.failures:
             self._set_pending(step, FAILED_BEFORE)
         self.running, self.failures, self._open, self._started_codes = {}, {}, {}, {}
+        self.retries = {}
         self.ended = None
 
     def _replace_graph(self, graph: Graph) -> None:
@@ -259,7 +266,7 @@ class RunState:
         for name, prefix in list(self._steps):
             if name not in same:
                 del self._steps[name, prefix]
-        for known in (self.running, self.failures, self.lost):
+        for known in (self.running, self.failures, self.waiting, self.lost):
             for step in [step for step in known if step.node not in same]:
                 del known[step]
 
@@ -271,6 +278,8 @@ class RunState:
             )
         columns.attempts[slot] += 1
         self.running[step] = seq
+        if self.waiting:
+            self.waiting.pop(step, None)
         if step not in self.lost:
             columns.clear_outputs(slot)
         self._started_codes[step] = event.code
@@ -329,6 +338,8 @@ class RunState:
             self._seal_all(seq, step, lost)
         del self.running[step]
         self.codes.setdefault(step.node, set()).add(self._started_codes.pop(step))
+        if self.retries:
+            self.retries.pop(step, None)
         if self.deaths:
             self.deaths.pop(step, None)
         return step
@@ -357,6 +368,18 @@ class RunState:
         step, columns, slot = self._move(seq, event, event.step)
         self._check_attempt(seq, event.attempt, columns, slot)
         self.failures[step] = seq
+        self.retries.pop(step, None)
+        self._attempt_ended(step)
+
+    def _step_retried(self, seq: int, event: StepRetried) -> None:
+        step, columns, slot = self._move(seq, event, event.step)
+        self._check_attempt(seq, event.attempt, columns, slot)
+        self.waiting[step] = event.due
+        self.retries[step] = self.retries.get(step, 0) + 1
+        self._attempt_ended(step)
+
+    def _attempt_ended(self, step: StepId) -> None:
+        """An attempt has failed: what it stored counts for nothing (rule F4)."""
         del self.running[step]
         self._open.pop(step, None)
         self._started_codes.pop(step, None)
@@ -364,6 +387,8 @@ class RunState:
 
     def _step_skipped(self, seq: int, event: StepSkipped) -> StepId:
         step, columns, _ = self._move(seq, event, event.step)
+        if self.waiting:
+            self.waiting.pop(step, None)
         columns.settled += 1
         return step
 
@@ -391,8 +416,10 @@ class RunState:
         if columns.status[slot] in (SUCCEEDED, SKIPPED) and self.is_sealed(step):
             columns.settled -= 1
         columns.status[slot], columns.why[slot] = PENDING, why
-        for known in (self.running, self.failures, self._open, self._started_codes):
+        for known in (self.running, self.failures, self.waiting, self._open, self._started_codes):
             known.pop(step, None)
+        if why != INTERRUPTED:
+            self.retries.pop(step, None)
         if lost:
             self.lost[step] = self.lost.get(step, frozenset()).union(lost)
         elif why != INTERRUPTED:
@@ -400,6 +427,9 @@ class RunState:
 
     def _run_ended(self, seq: int, event: RunEnded) -> None:
         self.ended = event
+        for step in self.waiting:  # a run that is over waits for nothing
+            self._set_pending(step, FAILED_BEFORE)
+        self.waiting = {}
 
     # How it finds its way
 
@@ -504,6 +534,7 @@ _APPLY: Final[dict[type[Event], Any]] = {
     CollectResolved: RunState._collect_resolved,
     StepSucceeded: RunState._step_succeeded,
     StepFailed: RunState._step_failed,
+    StepRetried: RunState._step_retried,
     StepSkipped: RunState._step_skipped,
     StepInvalidated: RunState._step_invalidated,
     RunSucceeded: RunState._run_ended,

@@ -10,8 +10,12 @@ from runstore.log.events import (
     Event,
     ExpansionSealed,
     OutputStored,
+    RunCancelled,
+    RunFailed,
+    RunResumed,
     StepFailed,
     StepInvalidated,
+    StepRetried,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -22,7 +26,9 @@ RUNNING: Final = 1
 SUCCEEDED: Final = 2
 FAILED: Final = 3
 SKIPPED: Final = 4
-STATUS_NAMES: Final = ("pending", "running", "succeeded", "failed", "skipped")
+WAITING: Final = 5
+STATUS_NAMES: Final = ("pending", "running", "succeeded", "failed", "skipped", "waiting")
+TO_RUN: Final = (PENDING, WAITING)
 
 STEP_TRANSITIONS: Final[dict[int, dict[type[Event], int]]] = {
     PENDING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
@@ -32,12 +38,20 @@ STEP_TRANSITIONS: Final[dict[int, dict[type[Event], int]]] = {
         ExpansionSealed: RUNNING,
         StepSucceeded: SUCCEEDED,
         StepFailed: FAILED,
+        StepRetried: WAITING,
         StepInvalidated: PENDING,
     },
+    WAITING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
     SUCCEEDED: {StepInvalidated: PENDING},
     FAILED: {StepInvalidated: PENDING},
     SKIPPED: {StepInvalidated: PENDING},
-}  # anything else means a damaged log; RunResumed turns RUNNING and FAILED into PENDING
+}  # anything else means a damaged log
+
+RUN_TRANSITIONS: Final[dict[int, dict[type[Event], int]]] = {
+    RUNNING: {RunResumed: PENDING},
+    FAILED: {RunResumed: PENDING},
+    WAITING: {RunCancelled: PENDING, RunFailed: PENDING},
+}  # what an event about the run does to its steps; after a crash a step that waits goes on waiting
 
 # Why a step is pending.
 NEVER_STARTED: Final = 0

@@ -18,6 +18,7 @@ from runstore.log.events import (
     RunResumed,
     RunStarted,
     StepFailed,
+    StepRetried,
     StepStarted,
     StepSucceeded,
 )
@@ -91,6 +92,11 @@ def start(step: str, attempt: int = 1, code: str = "c") -> StepStarted:
 def fail(step: str, attempt: int = 1) -> StepFailed:
     """An attempt fails."""
     return StepFailed(step, ErrorInfo("ValueError", "no", ""), 0.1, attempt)
+
+
+def retried(step: str, attempt: int = 1, due: dt.datetime = T0) -> StepRetried:
+    """An attempt fails and is to be followed by another."""
+    return StepRetried(step, ErrorInfo("ValueError", "no", ""), 0.1, due, attempt)
 
 
 def plain(step: str, attempt: int = 1, output: str = "result") -> list[AnyEvent]:

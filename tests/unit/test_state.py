@@ -25,6 +25,7 @@ from runstore.log.events import (
     RunSucceeded,
     StepFailed,
     StepInvalidated,
+    StepRetried,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -44,6 +45,7 @@ from runstore.log.transitions import (
     STATUS_NAMES,
     STEP_TRANSITIONS,
     SUCCEEDED,
+    WAITING,
 )
 from tests.unit.logs import (
     CHAIN,
@@ -55,6 +57,7 @@ from tests.unit.logs import (
     pieces,
     plain,
     reference,
+    retried,
     run_resumed,
     run_started,
     start,
@@ -69,8 +72,10 @@ LEGAL: dict[int, dict[type[Event], int]] = {
         ExpansionSealed: RUNNING,
         StepSucceeded: SUCCEEDED,
         StepFailed: FAILED,
+        StepRetried: WAITING,
         StepInvalidated: PENDING,
     },
+    WAITING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
     SUCCEEDED: {StepInvalidated: PENDING},
     FAILED: {StepInvalidated: PENDING},
     SKIPPED: {StepInvalidated: PENDING},
@@ -88,6 +93,7 @@ LEADS_TO: dict[int, list[AnyEvent]] = {
     ],
     FAILED: [start("op"), fail("op")],
     SKIPPED: [StepSkipped("op", "because")],
+    WAITING: [start("op"), retried("op")],
 }
 STEP_EVENTS: dict[type[Event], Callable[[int], AnyEvent]] = {
     StepStarted: lambda attempt: start("op", attempt + 1),
@@ -98,6 +104,7 @@ STEP_EVENTS: dict[type[Event], Callable[[int], AnyEvent]] = {
     ExpansionSealed: lambda attempt: msgspec.structs.replace(SEAL, attempt=attempt),
     StepSucceeded: lambda attempt: StepSucceeded("op", 0.1, attempt),
     StepFailed: lambda attempt: fail("op", attempt),
+    StepRetried: lambda attempt: retried("op", attempt),
     StepSkipped: lambda attempt: StepSkipped("op", "because"),
     StepInvalidated: lambda attempt: StepInvalidated(node="op", reason="asked for"),
 }
@@ -112,7 +119,7 @@ def test_each_transition_is_legal_or_damage(status: int, kind: type[Event]) -> N
     assert fold.status("op") == status
     if (status, kind) == (RUNNING, StepSucceeded):
         fold(SEAL)
-    event = STEP_EVENTS[kind](1 if status in (RUNNING, SUCCEEDED, FAILED) else 0)
+    event = STEP_EVENTS[kind](1 if status in (RUNNING, SUCCEEDED, FAILED, WAITING) else 0)
     if kind in LEGAL[status]:
         fold(event)
         assert fold.status("op") == LEGAL[status][kind]
@@ -340,6 +347,68 @@ def test_the_last_seal_holds(seals: list[list[str]]) -> None:
         assert {
             key: fold.state.output_seq(StepId("echo", (key,)), "result") for key in done
         } == done
+
+
+def test_a_step_that_waits_goes_on_waiting_after_a_crash() -> None:
+    """F3: its due time holds over a crash, attempts go on counting, and the resume gives it its full budget again."""
+    fold, echo = Fold(), StepId("echo", ("a",))
+    fold(fan_out("ab"), start("echo[a]"), retried("echo[a]"))
+    assert fold.state.waiting == {echo: T0}
+    assert fold.state.retries == {echo: 1}
+    fold(run_resumed())
+    assert fold.status("echo", "a") == WAITING
+    assert fold.state.waiting == {echo: T0}
+    assert fold.state.retries == {}
+    fold(start("echo[a]", 2), retried("echo[a]", 2))
+    assert fold.state.retries == {echo: 1}
+    fold(plain("echo[a]", 3))
+    assert (fold.state.waiting, fold.state.retries) == ({}, {})
+
+
+@pytest.mark.parametrize("ended", [RunCancelled({}, "enough"), RunFailed({})])
+def test_a_run_that_is_over_waits_for_nothing(ended: AnyEvent) -> None:
+    """F3: after a cancellation, or a failure with --fail-fast, a step that waited is pending, as one that failed."""
+    fold = Fold()
+    fold(fan_out("ab"), start("echo[a]"), retried("echo[a]"), ended)
+    columns = fold.state.steps(CHAIN.by_name["echo"], ())
+    assert (columns.status[0], columns.why[0]) == (PENDING, FAILED_BEFORE)
+    assert fold.state.waiting == {}
+    fold(run_resumed(), plain("echo[a]", 2))
+    assert fold.status("echo", "a") == SUCCEEDED
+
+
+def test_an_invalidated_step_waits_no_longer() -> None:
+    """Changed code ends the wait and the budget; lost inputs of a running step leave it its used-up budget."""
+    fold, echo = Fold(), StepId("echo", ("a",))
+    fold(fan_out("ab"), start("echo[a]"), retried("echo[a]"))
+    fold(StepInvalidated(node="echo", reason="code changed"))
+    assert fold.status("echo", "a") == PENDING
+    assert (fold.state.waiting, fold.state.retries) == ({}, {})
+    fold(start("echo[a]", 2), retried("echo[a]", 2), start("echo[a]", 3))
+    fold(StepInvalidated(node="echo", steps=("echo[a]",), reason="input lost"))
+    assert fold.state.retries == {echo: 1}
+
+
+def test_a_retried_attempt_counts_for_nothing() -> None:
+    """F4: keys and values of an attempt that was tried again are gone; those of the successful one alone are there."""
+    fold = Fold()
+    fold(start("fan_out"), pieces("abc"), retried("fan_out"))
+    assert fold.state.expansion(KEYS) is None
+    fold(fan_out("bd", 2))
+    assert [step.key_path for step in fold.state.sealed_steps(CHAIN.by_name["echo"])] == [
+        ("b",),
+        ("d",),
+    ]
+    fold(start("echo[b]"), OutputStored("echo[b]", "result", reference()), retried("echo[b]"))
+    assert fold.state.output_seq(StepId("echo", ("b",)), "result") == 0
+
+
+def test_a_step_that_waits_and_is_no_longer_in_the_graph_is_forgotten() -> None:
+    """A resume with another graph: what waited in a node that is gone waits no longer."""
+    fold = Fold()
+    fold(fan_out("ab"), start("echo[a]"), retried("echo[a]"))
+    fold(run_resumed(graph=Graph("less", CHAIN.nodes[:1])))
+    assert fold.state.waiting == {}
 
 
 BAD: dict[str, tuple[list[AnyEvent], AnyEvent, str]] = {
