@@ -3,6 +3,8 @@
 import datetime as dt
 from typing import assert_never
 
+import msgspec
+
 from execution.cli.terminal import counted, first_line, listed, safe
 from runstore.audit import LogRow
 from runstore.log.events import (
@@ -59,9 +61,10 @@ def _essentials(event: AnyEvent) -> str:
         case StepStarted():
             return f"attempt {event.attempt}"
         case OutputStored():
-            return f"{event.output} -> {_reference(event.reference)}"
+            return f"{event.output} -> {_reference(event.reference)}{_metadata(event)}"
         case DynamicOutputStored():
-            return f"{event.output} {safe(event.mapping_key)!r} -> {_reference(event.reference)}"
+            what = f"{event.output} {safe(event.mapping_key)!r}"
+            return f"{what} -> {_reference(event.reference)}{_metadata(event)}"
         case ExpansionSealed():
             return f"{event.output} has {counted(event.count, 'key')}"
         case CollectResolved():
@@ -108,6 +111,11 @@ def _changes(event: RunResumed) -> str:
 
 def _reference(reference: OutputReference) -> str:
     return f"{reference.path}, {reference.size_bytes:,} B"
+
+
+def _metadata(event: OutputStored | DynamicOutputStored) -> str:
+    said = event.metadata
+    return f", metadata {safe(msgspec.json.encode(said).decode())}" if said else ""
 
 
 def _totals(counts: Counts) -> str:

@@ -80,29 +80,49 @@ class DynamicOut(Out):
 
 @dataclass(frozen=True, init=False)
 class Output(Generic[T]):
-    """A value for the output `output_name`."""
+    """A value for the output `output_name`; `metadata`: JSON data about it, for the log."""
 
     value: T
     output_name: str
+    metadata: Mapping[str, Any] | None = None
 
-    def __init__(self, value: T, output_name: str = "result", **unknown: Any) -> None:
+    def __init__(
+        self,
+        value: T,
+        output_name: str = "result",
+        metadata: Mapping[str, Any] | None = None,
+        **unknown: Any,
+    ) -> None:
         refuse_unknown("Output", unknown)
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "output_name", output_name)
+        if metadata is not None:
+            object.__setattr__(self, "metadata", metadata)
 
 
 @dataclass(frozen=True, init=False)
 class DynamicOutput(Generic[T]):
-    """One value of the dynamic output `output_name`, under `mapping_key` (any text or an int; rule K1)."""
+    """One value of the dynamic output `output_name`, under `mapping_key` (any text or an int; rule K1).
+
+    `metadata`: JSON data about it, for the log.
+    """
 
     value: T
     mapping_key: str | int
     output_name: str
+    metadata: Mapping[str, Any] | None = None
 
     def __init__(
-        self, value: T, mapping_key: str | int, output_name: str = "result", **unknown: Any
+        self,
+        value: T,
+        mapping_key: str | int,
+        output_name: str = "result",
+        metadata: Mapping[str, Any] | None = None,
+        **unknown: Any,
     ) -> None:
         refuse_unknown("DynamicOutput", unknown)
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "mapping_key", mapping_key)
         object.__setattr__(self, "output_name", output_name)
+        if metadata is not None:
+            object.__setattr__(self, "metadata", metadata)

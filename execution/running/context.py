@@ -1,11 +1,13 @@
 """What an op is told about the run and the step that it is called for."""
 
 import hashlib
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
 import msgspec
 
+from execution.running.output_metadata import AddedMetadata
 from execution.running.step_log import StepLog
 from runstore.keys import KeyPath, format_step_key
 
@@ -55,6 +57,23 @@ class OpContext(msgspec.Struct, frozen=True, dict=True):
         text = f"{self.run_id}\0{self.step_key}".encode()
         return hashlib.sha256(text).hexdigest()[:32]
 
+    @cached_property
+    def added_metadata(self) -> AddedMetadata:
+        """What the op has said of outputs that it has not given yet."""
+        return AddedMetadata()
+
+    def add_output_metadata(
+        self,
+        metadata: Mapping[str, Any],
+        output_name: str | None = None,
+        mapping_key: str | int | None = None,
+    ) -> None:
+        """Say something of an output before it is given: JSON data, which stands in the log beside its reference.
+
+        `output_name` may be left out where the op has one output; a piece of a dynamic output takes its `mapping_key`.
+        """
+        self.added_metadata.add(metadata, output_name, mapping_key)
+
     def get_mapping_key(self) -> str | None:
         """`mapping_key`."""
         return self.mapping_key
@@ -70,6 +89,11 @@ class OpContext(msgspec.Struct, frozen=True, dict=True):
 
 OpExecutionContext = OpContext
 """The name that jobs written for Dagster use."""
+
+
+def added_metadata(context: OpContext) -> AddedMetadata | None:
+    """What an op has said of its outputs; None, at no cost, where it has said nothing."""
+    return context.__dict__.get("added_metadata")
 
 
 def taken_log(context: OpContext) -> Any:

@@ -13,7 +13,7 @@ from execution.definition.op import CONFIG_NAME, OpDefinition
 from execution.errors import DefinitionError
 from execution.running.context import OpContext
 from execution.running.step_runner import Attempt, Ticket
-from execution.running.type_checks import check_inputs, check_output
+from execution.running.type_checks import check_inputs
 
 EPHEMERAL = "EPHEMERAL"
 """The id of the run that there is not."""
@@ -58,7 +58,7 @@ def invoke(op: OpDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if not op.is_async:
         return _checked(attempt, result)
     return (
-        _checked_stream(op, attempt, result)
+        _checked_stream(attempt, result)
         if hasattr(result, "__anext__")
         else _checked_later(attempt, result)
     )
@@ -108,9 +108,8 @@ async def _checked_later(attempt: Attempt, coroutine: Any) -> Any:
     return _checked(attempt, await coroutine)
 
 
-async def _checked_stream(op: OpDefinition, attempt: Attempt, stream: Any) -> AsyncIterator[Any]:
+async def _checked_stream(attempt: Attempt, stream: Any) -> AsyncIterator[Any]:
     async for given in stream:
-        attempt.check(given)
-        check_output(op.name, op, given.output_name, given.value)
+        attempt.examine(given)
         yield given
     attempt.check_complete()

@@ -20,8 +20,9 @@ from execution.definition.ins_outs import DynamicOutput, Output
 from execution.definition.op import OpDefinition
 from execution.definition.retries import Failure, RetryPolicy, wait_before_retry
 from execution.errors import StepError
-from execution.running.context import OpContext, taken_log
+from execution.running.context import OpContext, added_metadata, taken_log
 from execution.running.inputs import Argument, InputLost, load
+from execution.running.output_metadata import exact_metadata
 from execution.running.storable_text import storable_text
 from execution.running.type_checks import check_inputs, check_output
 from execution.running.worker import Worker
@@ -146,8 +147,9 @@ def _since(begun: float) -> float:
     return round(perf_counter() - begun, 6)
 
 
-_Flight = tuple[str, str | None, Future[OutputReference]]
-"""Output, mapping key, and the store that is under way."""
+Metadata = dict[str, Any] | None
+_Flight = tuple[str, str | None, Future[OutputReference], Metadata]
+"""Output, mapping key, the store that is under way, and what is said of the output."""
 
 
 class Attempt:
@@ -195,21 +197,27 @@ class Attempt:
     def checked(self, result: Any) -> Iterator[Any]:
         """What an op gives, one given output after the other, each checked, none stored."""
         for given in self._each(result):
-            self.check(given)
-            check_output(self._ticket.step_key, self._op, given.output_name, given.value)
+            self.examine(given)
             yield given
         self.check_complete()
+
+    def examine(self, given: Any) -> None:
+        """Check one given output as if it were stored."""
+        self._metadata(given, self.check(given))
+        check_output(self._ticket.step_key, self._op, given.output_name, given.value)
 
     def events(self, result: Any) -> Iterator[AnyEvent]:
         """Store what the op gives; ends once everything is durable."""
         for given in self._each(result):
             key, output = self.check(given), given.output_name
-            serialized = self._serialized(output, given.value)
+            serialized, said = self._serialized(output, given.value), given.metadata
+            if said is not None or self._op.takes_context:
+                said = self._metadata(given, key)
             del given  # the op may be at work on the next for long; this one is not kept
             if self._pool is None:
-                yield self._event(output, key, self._put(output, key, serialized))
+                yield self._event(output, key, self._put(output, key, serialized), said)
             else:
-                yield from self._fly(self._pool, output, key, serialized)
+                yield from self._fly(self._pool, output, key, serialized, said)
         while self._flying:
             yield self._landed()
         self.check_complete()
@@ -258,20 +266,26 @@ class Attempt:
         if not isinstance(value, GIVEN):
             return Output(value, name)
         if isinstance(value, Output) and value.output_name not in self._op.outs:
-            return Output(value.value, name) if value.output_name == "result" else value
+            unnamed = value.output_name == "result"
+            return Output(value.value, name, value.metadata) if unnamed else value
         return value
 
     def _fly(
-        self, pool: ThreadPoolExecutor, output: str, key: str | None, serialized: Serialized
+        self,
+        pool: ThreadPoolExecutor,
+        output: str,
+        key: str | None,
+        serialized: Serialized,
+        said: Metadata,
     ) -> Iterator[AnyEvent]:
         """Start a store; tell of those that have landed, in the order in which they were yielded."""
-        self._flying.append((output, key, pool.submit(self._put, output, key, serialized)))
+        self._flying.append((output, key, pool.submit(self._put, output, key, serialized), said))
         while len(self._flying) >= WINDOW or (self._flying and self._flying[0][2].done()):
             yield self._landed()
 
     def _landed(self) -> AnyEvent:
-        output, key, future = self._flying.popleft()
-        return self._event(output, key, future.result())
+        output, key, future, said = self._flying.popleft()
+        return self._event(output, key, future.result(), said)
 
     def _put(self, output: str, key: str | None, serialized: Serialized) -> OutputReference:
         assert self._outputs is not None
@@ -281,11 +295,22 @@ class Attempt:
             serialized, context.node, output, path, epoch=context.epoch, attempt=context.attempt
         )
 
-    def _event(self, output: str, key: str | None, reference: OutputReference) -> AnyEvent:
-        attempt = self._ticket.context.attempt
+    def _event(
+        self, output: str, key: str | None, reference: OutputReference, said: Metadata
+    ) -> AnyEvent:
+        step, attempt = self._ticket.step_key, self._ticket.context.attempt
         if key is None:
-            return OutputStored(self._ticket.step_key, output, reference, attempt)
-        return DynamicOutputStored(self._ticket.step_key, output, key, reference, attempt)
+            return OutputStored(step, output, reference, attempt, said)
+        return DynamicOutputStored(step, output, key, reference, attempt, said)
+
+    def _metadata(self, given: Any, key: str | None) -> Metadata:
+        """What is said of an output, with it or beforehand; None where nothing is."""
+        added, output = added_metadata(self._ticket.context), given.output_name
+        said = given.metadata
+        if added is not None:
+            before = added.take(output, key, is_only=len(self._op.outs) == 1)
+            said = {**before, **(said or {})}
+        return None if said is None else exact_metadata(self._ticket.step_key, output, said)
 
     def _serialized(self, output: str, value: Any) -> Serialized:
         op, out = self._op, self._op.outs[output]
@@ -357,6 +382,10 @@ class Attempt:
                 )
 
     def check_complete(self) -> None:
+        """Raise StepError where a required output was not given, or something was said of one that was not."""
+        added = added_metadata(self._ticket.context) if self._op.takes_context else None
+        if added is not None:
+            added.check_taken(self._ticket.step_key)
         missing = [
             name
             for name, out in self._op.outs.items()

@@ -11,6 +11,7 @@ from runstore.keys import parse_step_key
 from runstore.log.events import (
     AnyEvent,
     CollectResolved,
+    DynamicOutputStored,
     ExpansionSealed,
     OutputStored,
     RunEnded,
@@ -31,7 +32,7 @@ from runstore.store import RunStore
 _SHOWN_INPUTS = 8
 
 
-class Fact(msgspec.Struct, frozen=True):
+class Fact(msgspec.Struct, frozen=True, omit_defaults=True):
     """Something that the log says about the step."""
 
     seq: int
@@ -39,6 +40,8 @@ class Fact(msgspec.Struct, frozen=True):
     epoch: int
     time: dt.datetime
     text: str
+    metadata: dict[str, Any] | None = None
+    """Of an output: what the op said about it."""
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -139,7 +142,11 @@ class _Story:
                 )
             case OutputStored():
                 size = f"{event.reference.size_bytes:,} B"
-                self._fact(seq, event, f"{event.output} stored, {size} at {event.reference.path}")
+                text = f"{event.output} stored, {size} at {event.reference.path}"
+                self._fact(seq, event, text + _said(event.metadata), event.metadata)
+            case DynamicOutputStored() if event.metadata:
+                text = f"{StepId(event.output, (event.mapping_key,))} stored{_said(event.metadata)}"
+                self._fact(seq, event, text, event.metadata)
             case ExpansionSealed():
                 self._fact(seq, event, f"{event.output} sealed with {event.count:,} keys")
             case CollectResolved():
@@ -162,8 +169,14 @@ class _Story:
         self.settled, self.settled_epoch, self._running = seq, event.epoch, False
         self._fact(seq, event, text)
 
-    def _fact(self, seq: int, event: AnyEvent, text: str) -> None:
-        self.facts.append(Fact(seq, event.epoch, event.time, text))
+    def _fact(
+        self, seq: int, event: AnyEvent, text: str, metadata: dict[str, Any] | None = None
+    ) -> None:
+        self.facts.append(Fact(seq, event.epoch, event.time, text, metadata))
+
+
+def _said(metadata: dict[str, Any] | None) -> str:
+    return f"; metadata {msgspec.json.encode(metadata).decode()}" if metadata else ""
 
 
 def _reading(event: StepStarted, settings: dict[str, Any]) -> str:

@@ -103,6 +103,8 @@ class OutputStored(Event, frozen=True, tag="OutputStored"):
     output: str
     reference: OutputReference
     attempt: int = 1
+    metadata: dict[str, Any] | None = None
+    """What the op says about it; exact in JSON."""
 
 
 class DynamicOutputStored(Event, frozen=True, tag="DynamicOutputStored"):
@@ -113,6 +115,7 @@ class DynamicOutputStored(Event, frozen=True, tag="DynamicOutputStored"):
     mapping_key: str
     reference: OutputReference
     attempt: int = 1
+    metadata: dict[str, Any] | None = None
 
 
 class ExpansionSealed(Event, frozen=True, tag="ExpansionSealed"):

@@ -572,10 +572,10 @@ BAD_DEFINITIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: DynamicOut(metadata=1),
         ["DynamicOut has no argument metadata"],
     ),
-    "unknown of Output": (lambda: Output(1, metadata=1), ["Output has no argument metadata"]),
+    "unknown of Output": (lambda: Output(1, tags=1), ["Output has no argument tags"]),
     "unknown of DynamicOutput": (
-        lambda: DynamicOutput(1, "a", metadata=1),
-        ["DynamicOutput has no argument metadata"],
+        lambda: DynamicOutput(1, "a", tags=1),
+        ["DynamicOutput has no argument tags"],
     ),
     "parameters": (lambda: job(_second), ["job '_second' takes parameters", "context.op_config"]),
     "returns": (

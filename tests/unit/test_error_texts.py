@@ -53,6 +53,18 @@ def wrong_items():
     yield DynamicOutput("b", "b")
 
 
+def said(metadata: Any, **place: Any) -> None:
+    """Call, in a job, an op `f` that says something about its output."""
+
+    def f(context) -> Any:
+        if not place:
+            return Output(1, metadata=metadata)
+        context.add_output_metadata(metadata, **place)
+        return 1
+
+    op(f)()
+
+
 def composed(body: Callable[[], Any]) -> JobDefinition:
     """A job `j` of a body."""
 
@@ -215,6 +227,24 @@ TABLE = [
         "3.8 no In",
         lambda: op(ins={"x": int})(echo.function),
         "op 'echo': ins 'x' is <class 'int'>; declare it with In(…)",
+    ),
+    # Metadata
+    Row(
+        "3.3 metadata that JSON does not hold",
+        ran(lambda: said({"rows": [1, {1, 2}]})),
+        "step 'f', output 'result': metadata $.rows[1] is {1, 2}, which JSON does not hold exactly; use None, bool, "
+        "int, finite float, str, list and dict with str keys",
+    ),
+    Row(
+        "3.3 metadata that is no dict",
+        ran(lambda: said(5)),
+        "step 'f', output 'result': metadata is a int; give a dict",
+    ),
+    Row(
+        "3.3 metadata of nothing",
+        ran(lambda: said({}, output_name="other")),
+        "step 'f' added metadata for output 'other' that it did not give afterwards; add it before the output is "
+        "given, by output_name and, for a dynamic output, mapping_key",
     ),
     Row(
         "3.6 a schema that is none",
