@@ -10,11 +10,13 @@ if TYPE_CHECKING:
     from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output
     from execution.definition.job import JobDefinition, job
     from execution.definition.op import OpDefinition, op
+    from execution.definition.resources import ResourceDefinition, ResourceParam, resource
     from execution.definition.retries import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
     from execution.planning.resume_plan import ResumePlan
     from execution.running.context import OpContext, OpExecutionContext
     from execution.running.direct import build_op_context
     from execution.running.launch import execute, plan_resume, resume
+    from execution.running.resources import InitResourceContext
     from execution.running.result import RunResult
 
 _HOMES = {
@@ -24,12 +26,15 @@ _HOMES = {
     "Failure": "definition.retries",
     "In": "definition.ins_outs",
     "Jitter": "definition.retries",
+    "InitResourceContext": "running.resources",
     "JobDefinition": "definition.job",
     "OpContext": "running.context",
     "OpDefinition": "definition.op",
     "OpExecutionContext": "running.context",
     "Out": "definition.ins_outs",
     "Output": "definition.ins_outs",
+    "ResourceDefinition": "definition.resources",
+    "ResourceParam": "definition.resources",
     "ResumePlan": "planning.resume_plan",
     "RetryPolicy": "definition.retries",
     "RetryRequested": "definition.retries",
@@ -39,6 +44,7 @@ _HOMES = {
     "job": "definition.job",
     "op": "definition.op",
     "plan_resume": "running.launch",
+    "resource": "definition.resources",
     "resume": "running.launch",
 }
 
@@ -59,6 +65,7 @@ __all__ = [
     "DynamicOutput",
     "Failure",
     "In",
+    "InitResourceContext",
     "Jitter",
     "JobDefinition",
     "OpContext",
@@ -66,6 +73,8 @@ __all__ = [
     "OpExecutionContext",
     "Out",
     "Output",
+    "ResourceDefinition",
+    "ResourceParam",
     "ResumePlan",
     "RetryPolicy",
     "RetryRequested",
@@ -75,5 +84,6 @@ __all__ = [
     "job",
     "op",
     "plan_resume",
+    "resource",
     "resume",
 ]

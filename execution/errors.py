@@ -21,6 +21,10 @@ class WrongType(StepError, TypeError):
     """A value is not of the type that an input or output declares; fails that step alone."""
 
 
+class ResourceFailed(ExecutionError):
+    """A resource could not be opened or closed; stops the run, which can be resumed."""
+
+
 class ResumeRefused(ExecutionError):
     """The run cannot go on as asked; the log is unchanged or resumable."""
 

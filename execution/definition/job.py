@@ -1,5 +1,6 @@
 """`@job`: ops wired into a graph, once, when the function is decorated."""
 
+import copy
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, overload
 from execution.definition.composition import composing
 from execution.definition.ins_outs import refuse_unknown
 from execution.definition.op import OpDefinition
+from execution.definition.resources import check_resources, stand_ins
 from execution.definition.retries import RetryPolicy, check_policy
 from execution.definition.wire_types import check_constants
 from execution.errors import DefinitionError
@@ -32,6 +34,7 @@ class JobDefinition:
         description: str | None,
         tags: Mapping[str, str],
         op_retry_policy: RetryPolicy | None = None,
+        resources: Mapping[str, Any] | None = None,
     ) -> None:
         self.name = name
         self.description = description
@@ -58,8 +61,20 @@ class JobDefinition:
             else composition.retry_policies
         )
         """Node -> when its failed steps are tried again; without those that are not."""
+        self.resources = dict(resources or {})
+        self._check_resources()
         self.__doc__ = function.__doc__
         self.__name__ = name
+
+    def _check_resources(self) -> None:
+        required = [(f"op {node!r}", op.required_resource_keys) for node, op in self.ops.items()]
+        check_resources(f"job {self.name!r}", self.resources, required)
+
+    def with_resources(self, given: Mapping[str, Any]) -> "JobDefinition":
+        """The same job with stand-ins for some of its resources, for a test; it is no longer the one of its module."""
+        other = copy.copy(self)
+        other.resources = {**self.resources, **stand_ins(given)}
+        return other
 
     def declared(self, node: str, output: str) -> Any:
         """The type that an output's op declares for its values; None where the node or the type is unknown."""
@@ -86,14 +101,17 @@ class JobDefinition:
         run_config: Mapping[str, Any] | None = None,
         store: Any = None,
         raise_on_error: bool = True,
+        resources: Mapping[str, Any] | None = None,
     ) -> Any:
         """Run this job for a test or a notebook, in memory unless a store is given; returns a RunResult.
 
         The run ends like any other; then the first failure in the order of steps is raised, unless
-        `raise_on_error=False`.
+        `raise_on_error=False`. `resources`: in place of those of the job; plain objects are given as they are, and not
+        closed.
         """
         assert _launcher is not None, "import execution"
-        return _launcher(self, run_config=run_config, store=store, raise_on_error=raise_on_error)
+        job = self if resources is None else self.with_resources(resources)
+        return _launcher(job, run_config=run_config, store=store, raise_on_error=raise_on_error)
 
     def __call__(self) -> None:
         raise DefinitionError(
@@ -113,6 +131,7 @@ def job(
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
     op_retry_policy: RetryPolicy | None = None,
+    resource_defs: Mapping[str, Any] | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[[], object]], JobDefinition]: ...
 def job(
@@ -123,17 +142,25 @@ def job(
     description: str | None = None,
     tags: Mapping[str, str] | None = None,
     op_retry_policy: RetryPolicy | None = None,
+    resource_defs: Mapping[str, Any] | None = None,
     **unknown: Any,
 ) -> JobDefinition | Callable[[Callable[[], object]], JobDefinition]:
     """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError.
 
     `op_retry_policy`: that of each op which has none of its own.
+    `resource_defs`: key -> what ops require under it: a `@resource`, a plain object, or one with `__enter__` and
+    `__exit__`, which is entered when it is first needed and left when the run ends.
     """
     refuse_unknown("@job", unknown)
 
     def decorate(function: Callable[[], object]) -> JobDefinition:
         return JobDefinition(
-            function, name or function.__name__, description, tags or {}, op_retry_policy
+            function,
+            name or function.__name__,
+            description,
+            tags or {},
+            op_retry_policy,
+            resource_defs or {},
         )
 
     return decorate if compose_fn is None else decorate(compose_fn)

@@ -8,13 +8,14 @@ import keyword
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, overload
 
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output, refuse_unknown
+from execution.definition.resources import checked_keys, is_resource
 from execution.definition.retries import RetryPolicy, check_policy
 from execution.definition.types import is_untyped, misfit
 from execution.errors import DefinitionError
@@ -48,6 +49,8 @@ class OpDefinition:
         version: str | None,
         config_schema: Any = None,
         retry_policy: RetryPolicy | None = None,
+        *,
+        required_resource_keys: Iterable[str] = (),
     ) -> None:
         self.function = function
         self.name = name
@@ -63,7 +66,11 @@ class OpDefinition:
         self.parameters = list(inspect.signature(function).parameters.values())
         self.takes_context = bool(self.parameters) and self.parameters[0].name in CONTEXT_NAMES
         given = self.parameters[1:] if self.takes_context else self.parameters
-        self.inputs = [parameter for parameter in given if parameter.name != CONFIG_NAME]
+        self.resource_parameters = [one.name for one in given if is_resource(one)]
+        self.inputs = [one for one in given if one.name != CONFIG_NAME and not is_resource(one)]
+        self.required_resource_keys = checked_keys(required_resource_keys, f"op {name!r}").union(
+            self.resource_parameters
+        )
         self._config_parameter = next((one for one in given if one.name == CONFIG_NAME), None)
         self._config_schema = config_schema
         self.ins = dict(ins)
@@ -237,6 +244,7 @@ def op(
     version: str | None = None,
     config_schema: Any = None,
     retry_policy: RetryPolicy | None = None,
+    required_resource_keys: Iterable[str] = (),
     **unknown: Any,
 ) -> Callable[[Callable[..., Any]], OpDefinition]: ...
 def op(
@@ -251,13 +259,15 @@ def op(
     version: str | None = None,
     config_schema: Any = None,
     retry_policy: RetryPolicy | None = None,
+    required_resource_keys: Iterable[str] = (),
     **unknown: Any,
 ) -> OpDefinition | Callable[[Callable[..., Any]], OpDefinition]:
     """Make an op of a function.
 
     A first parameter named `context` (or `_context`, `_`) receives the context, one named `config` the op's config in
     the type that it is annotated with; all others are inputs. `config_schema`: the type of `context.op_config`, or a
-    dict of field to type. Without `out`
+    dict of field to type. A parameter annotated `ResourceParam[T]` receives the resource of its name; what the op
+    reads from `context.resources` besides are its `required_resource_keys`. Without `out`
     there is one output `result`, typed by the return annotation; `-> list[DynamicOutput[T]]` declares a dynamic one.
     `version` stands for the source where resume asks whether the code has changed. `retry_policy`: whether and when a
     step is tried again that has failed. Raises DefinitionError.
@@ -278,6 +288,7 @@ def op(
             version,
             config_schema,
             retry_policy,
+            required_resource_keys=required_resource_keys,
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)

@@ -1,7 +1,8 @@
 """A run config, checked against the job that it is for, before anything is begun. Pure.
 
-`{"ops": {NODE: {"config": …, "inputs": {NAME: VALUE}}}}`: one function for each section. What fits comes back in the
-form in which it goes into the log, as it was given: values that classes add by default stand in the code.
+`{"ops": {NODE: {"config": …, "inputs": {NAME: VALUE}}}, "resources": {KEY: {"config": …}}}`: one function for each
+section. What fits comes back in the form in which it goes into the log, as it was given: values that classes add by
+default stand in the code.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 from execution.definition.config_schema import ConfigSchema, child, instead, refusal, schema_of
 from execution.definition.job import JobDefinition
 from execution.definition.op import OpDefinition
+from execution.definition.resources import ResourceDefinition
 from execution.errors import DefinitionError
 from runstore.errors import ConfigError, NotStorable
 from runstore.exactness import first_inexact
@@ -33,10 +35,14 @@ def check_config(job: JobDefinition, run_config: Mapping[str, Any] | None) -> di
 def check_logged(job: JobDefinition, config: Mapping[str, Any]) -> None:
     """Raise ConfigError where the config of a log does not fit the job that is to go on with it.
 
-    What it says of nodes that are gone no longer matters.
+    What it says of nodes and resources that are gone no longer matters.
     """
-    ops = {node: settings for node, settings in config.get("ops", {}).items() if node in job.ops}
-    check_config(job, {**config, "ops": ops})
+    known = {"ops": job.ops, "resources": job.resources}
+    still = {
+        section: {name: settings for name, settings in given.items() if name in known[section]}
+        for section, given in config.items()
+    }
+    check_config(job, still)
 
 
 def check_ops(job: JobDefinition, given: Any) -> dict[str, Any]:
@@ -52,7 +58,35 @@ def check_ops(job: JobDefinition, given: Any) -> dict[str, Any]:
     return {node: dict(settings) for node, (_, settings) in found.items()}
 
 
-_SECTIONS: dict[str, Callable[[JobDefinition, Any], Any]] = {"ops": check_ops}
+def check_resources(job: JobDefinition, given: Any) -> dict[str, Any]:
+    """The section `resources`: the config of each, by its key."""
+    found = _mapping(given, "$.resources")
+    for key, settings in found.items():
+        path = child("$.resources", key)
+        if key not in job.resources:
+            raise refusal(path, f"no resource of job {job.name!r}", instead(key, job.resources))
+        for name in _mapping(settings, path):
+            if name != "config":
+                fact = "unknown setting of a resource"
+                raise refusal(child(path, name), fact, instead(name, ("config",)))
+    for key, definition in job.resources.items():
+        _check_resource_config(definition, found.get(key, {}), child("$.resources", key))
+    return {key: dict(settings) for key, settings in found.items()}
+
+
+def _check_resource_config(definition: Any, settings: Mapping[str, Any], path: str) -> None:
+    if isinstance(definition, ResourceDefinition) and "config" in settings:
+        definition.config.check(settings["config"], f"{path}.config")
+    elif isinstance(definition, ResourceDefinition):
+        definition.config.check_missing(f"{path}.config")
+    elif settings:
+        raise refusal(f"{path}.config", "a plain object takes no config", "leave it out")
+
+
+_SECTIONS: dict[str, Callable[[JobDefinition, Any], Any]] = {
+    "ops": check_ops,
+    "resources": check_resources,
+}
 """What checks a section and gives it in the form of the log; it is called with `{}` where the section is not given."""
 
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told
 from runstore.outputs.output_store import OutputStore
 
@@ -17,8 +18,8 @@ class Executor(Protocol):
     def capacity(self) -> int:
         """How many attempts may run at a time."""
 
-    def open(self, outputs: OutputStore) -> None:
-        """Get ready to run steps that write to these outputs."""
+    def open(self, outputs: OutputStore, resources: Resources) -> None:
+        """Get ready to run steps that write to these outputs; each process that runs them opens its own resources."""
 
     def submit(self, ticket: Ticket) -> None:
         """Run an attempt."""
@@ -27,8 +28,8 @@ class Executor(Protocol):
         """Wait for what any running attempt tells next; None where none has after `timeout_s`, if that is given.
 
         The engine gives one where it has room for a step that will be due. An executor without room may overstay it.
-        Raises StorageFailed where outputs cannot be written.
+        Raises StorageFailed where outputs cannot be written, and ResourceFailed.
         """
 
     def close(self) -> None:
-        """Stop; nothing is told any more."""
+        """Stop; nothing is told any more. Raises ResourceFailed where a resource could not be closed."""

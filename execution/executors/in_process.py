@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told, run_step
 from execution.running.worker import Worker
 from runstore.outputs.output_store import OutputStore
@@ -21,9 +22,9 @@ class InProcessExecutor:
         self._messages: Iterator[Told] = iter(())
         self._worker = Worker()
 
-    def open(self, outputs: OutputStore) -> None:
-        """Get ready to run steps that write to these outputs."""
-        self._outputs = outputs
+    def open(self, outputs: OutputStore, resources: Resources) -> None:
+        """Get ready to run steps that write to these outputs; nothing of the resources is opened yet."""
+        self._outputs, self._worker = outputs, Worker(resources)
         if outputs.parallel > 1:
             self._pool = ThreadPoolExecutor(outputs.parallel, thread_name_prefix="runstore-store")
 
@@ -43,6 +44,8 @@ class InProcessExecutor:
     def close(self) -> None:
         """Drop what is running."""
         self._messages = iter(())
-        self._worker.close()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        try:
+            self._worker.close()
+        finally:
+            if self._pool is not None:
+                self._pool.shutdown(wait=True, cancel_futures=True)

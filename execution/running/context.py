@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from execution.running.output_metadata import AddedMetadata
+from execution.running.resources import OpenResources
 from execution.running.step_log import StepLog
 from runstore.keys import KeyPath, format_step_key
 
@@ -47,6 +48,11 @@ class OpContext(msgspec.Struct, frozen=True, dict=True):
     def log(self) -> StepLog:
         """A logger; its lines go to the table `messages` with the step's events, and to handlers of `runstore.op`."""
         return StepLog(self.run_id, self.step_key, self.attempt)
+
+    @cached_property
+    def resources(self) -> OpenResources:
+        """What the op requires, as attributes, open in this process: `context.resources.db`."""
+        return OpenResources({})  # a worker puts those of the op in its place
 
     @property
     def idempotency_key(self) -> str:

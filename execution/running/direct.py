@@ -10,13 +10,32 @@ from typing import Any
 
 from execution.definition.composition import bind
 from execution.definition.op import CONFIG_NAME, OpDefinition
+from execution.definition.resources import check_resources, stand_ins
 from execution.errors import DefinitionError
 from execution.running.context import OpContext
+from execution.running.resources import Resources
 from execution.running.step_runner import Attempt, Ticket
 from execution.running.type_checks import check_inputs
+from execution.running.worker import Worker
 
 EPHEMERAL = "EPHEMERAL"
 """The id of the run that there is not."""
+
+
+class DirectContext(OpContext, frozen=True, dict=True):
+    """A context of no run. `with` it where its resources want to be closed."""
+
+    def __enter__(self) -> "DirectContext":
+        vars(self)["entered"] = True
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        vars(self)["worker"].close()
 
 
 def build_op_context(
@@ -24,6 +43,7 @@ def build_op_context(
     op_config: Any = None,
     *,
     config: Any = None,
+    resources_config: Mapping[str, Any] | None = None,
     mapping_key: str | None = None,
     run_id: str = EPHEMERAL,
     tags: Mapping[str, str] | None = None,
@@ -32,11 +52,12 @@ def build_op_context(
 ) -> OpContext:
     """A context to call an op with: `add(build_op_context(config={"by": 2}), 1)`.
 
-    `config` is another name of `op_config`. `mapping_key`: that of a clone.
+    `config` is another name of `op_config`. `mapping_key`: that of a clone. `resources`: plain objects, given as they
+    are, and definitions, which are opened now; those that want to be closed need `with build_op_context(…) as context`.
     """
     path = () if mapping_key is None else (mapping_key,)
     given = op_config if config is None else config
-    return OpContext(
+    context = DirectContext(
         run_id,
         "",
         "",
@@ -47,6 +68,12 @@ def build_op_context(
         dict(tags or {}),
         retry_number,
     )
+    standing = stand_ins(resources or {})
+    check_resources("build_op_context", standing, ())
+    opened = Resources(standing, resources_config or {}, run_id)
+    worker = vars(context)["worker"] = Worker(opened)
+    vars(context)["resources"] = opened.take(frozenset(standing), worker.loop)
+    return context
 
 
 def invoke(op: OpDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -69,7 +96,11 @@ def _arguments(
 ) -> dict[str, Any]:
     where = f"op {op.name!r}, called outside a job"
     config = {CONFIG_NAME: kwargs.pop(CONFIG_NAME)} if CONFIG_NAME in kwargs else None
+    _check_resources(op, context, kwargs, where)
+    resources = {name: kwargs.pop(name) for name in op.resource_parameters if name in kwargs}
     arguments = {**op.defaults, **dict(bind(op, args, kwargs, where))}
+    for name in op.resource_parameters:
+        arguments[name] = resources[name] if name in resources else getattr(context.resources, name)
     for name in op.required_inputs:
         if name not in arguments:
             raise DefinitionError(f"{where}: input {name!r} is missing; pass a value for it")
@@ -78,6 +109,23 @@ def _arguments(
         op.config.check(context.op_config, "$.config")
         config = {CONFIG_NAME: op.config.build(context.op_config)}
     return arguments | (config or {} if op.takes_config else {})
+
+
+def _check_resources(
+    op: OpDefinition, context: OpContext, kwargs: Mapping[str, Any], where: str
+) -> None:
+    if not op.required_resource_keys:
+        return
+    worker = vars(context).get("worker")
+    if worker is not None and worker.resources.must_be_closed and "entered" not in vars(context):
+        worker.close()
+        raise DefinitionError(
+            f"{where}: its resources want to be closed; write `with build_op_context(…) as context:`"
+        )
+    for key in sorted(op.required_resource_keys.difference(vars(context.resources), kwargs)):
+        raise DefinitionError(
+            f"{where}: resource {key!r} is missing; pass build_op_context(resources={{{key!r}: …}})"
+        )
 
 
 def _context(

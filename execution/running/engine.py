@@ -15,13 +15,14 @@ from msgspec import structs
 
 from execution.definition.job import JobDefinition
 from execution.definition.wire_types import types_to_check
-from execution.errors import ExpansionChanged, OutputNotReproduced
+from execution.errors import ExpansionChanged, OutputNotReproduced, ResourceFailed
 from execution.executors.base import Executor
 from execution.planning.resume_plan import ResumePlan, has_read
 from execution.planning.scheduler import Decision, Scheduler
 from execution.running.context import OpContext
 from execution.running.given import given_to
 from execution.running.inputs import InputLost, InputResolver
+from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told
 from runstore import failpoints
 from runstore.errors import RunStoreError
@@ -124,7 +125,7 @@ class Engine:
 
     def run(self) -> None:
         """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
-        self._executor.open(self._outputs)
+        self._executor.open(self._outputs, self._resources())
         try:
             while True:
                 self._start_ready()
@@ -135,13 +136,18 @@ class Engine:
                         self._take(told)
                 elif not self._nap():
                     break
+            self._executor.close()  # what a resource does when it is closed still belongs to the run
             self._end()
-        except KeyboardInterrupt:
-            self._stop = "interrupted"
+        except (KeyboardInterrupt, ResourceFailed) as error:
+            self._stop = str(error) or "interrupted"
             self._cancel()
             raise
         finally:
             self._executor.close()
+
+    def _resources(self) -> Resources:
+        config = self._state.config.get("resources", {})
+        return Resources(self._job.resources, config, self._state.run_id)
 
     # Deciding
 

@@ -25,6 +25,7 @@ from execution.planning.resume_plan import (
 from execution.running.direct import invoke
 from execution.running.engine import Control, Engine, NoControl, invalidation_of
 from execution.running.result import RunResult
+from execution.running.termination import unwound_by_sigterm
 from runstore.errors import ConfigError, RunStoreError
 from runstore.keys import check_run_id, new_run_id
 from runstore.log.events import (
@@ -267,7 +268,8 @@ def _drive(
             control or NoControl(),
             fail_fast=fail_fast,
         )
-        engine.run()
+        with unwound_by_sigterm() if job.resources else contextlib.nullcontext():
+            engine.run()
     except BaseException:
         # What stopped the run is the news; that its claim could not be given back is none.
         with contextlib.suppress(RunStoreError):

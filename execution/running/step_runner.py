@@ -19,7 +19,7 @@ import msgspec
 from execution.definition.ins_outs import DynamicOutput, Output
 from execution.definition.op import OpDefinition
 from execution.definition.retries import Failure, RetryPolicy, wait_before_retry
-from execution.errors import StepError
+from execution.errors import ResourceFailed, StepError
 from execution.running.context import OpContext, added_metadata, taken_log
 from execution.running.inputs import Argument, InputLost, load
 from execution.running.output_metadata import exact_metadata
@@ -85,7 +85,9 @@ def run_step(
     pool: ThreadPoolExecutor | None = None,
     worker: Worker | None = None,
 ) -> Iterator[Told]:
-    """Run an attempt. Raises StorageFailed where outputs cannot be written: that stops the run, not the step."""
+    """Run an attempt. Raises StorageFailed where outputs cannot be written, ResourceFailed where a resource cannot be
+    opened: that stops the run, not the step.
+    """
     key, number = ticket.step_key, ticket.context.attempt
     attempt = Attempt(ticket, outputs, pool)
     begun = perf_counter()
@@ -94,6 +96,9 @@ def run_step(
         arguments = load(ticket.arguments, outputs)
         if ticket.checks:
             check_inputs(key, arguments, ticket.checks)
+        if ticket.op.required_resource_keys:
+            worker = worker or Worker()
+            arguments.update(worker.equip(ticket.op, ticket.context))
         result = attempt.call(arguments)
         if ticket.op.is_async:
             result = attempt.awaited(result, worker or Worker())
@@ -104,7 +109,7 @@ def run_step(
                 done.append(event)
     except InputLost as lost:
         yield Told(key, (), lost=lost)
-    except StorageFailed:
+    except (StorageFailed, ResourceFailed):
         raise
     except (Exception, SystemExit) as error:
         attempt.close()

@@ -559,8 +559,8 @@ BAD_DEFINITIONS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         ["output name '_x'", "not a public Python identifier"],
     ),
     "unknown of op": (
-        lambda: op(required_resource_keys={"x"})(_second),
-        ["@op has no argument required_resource_keys", "remove it"],
+        lambda: op(pool="x")(_second),
+        ["@op has no argument pool", "remove it"],
     ),
     "unknown of job": (
         lambda: job(partitions_def=1, executor_def=2)(_second),

@@ -658,7 +658,7 @@ class Threads:
 
     capacity = 2
 
-    def open(self, outputs: OutputStore) -> None:
+    def open(self, outputs: OutputStore, resources: Any) -> None:
         """Remember."""
         self._outputs = outputs
         self._told: queue.Queue[Told] = queue.Queue()
