@@ -12,10 +12,12 @@ if TYPE_CHECKING:
     from execution.definition.op import OpDefinition, op
     from execution.definition.resources import ResourceDefinition, ResourceParam, resource
     from execution.definition.retries import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
+    from execution.planning.rerun_plan import RerunPlan
     from execution.planning.resume_plan import ResumePlan
     from execution.running.context import OpContext, OpExecutionContext
     from execution.running.direct import build_op_context
     from execution.running.launch import execute, plan_resume, resume
+    from execution.running.rerun import plan_rerun, rerun
     from execution.running.resources import InitResourceContext
     from execution.running.result import RunResult
 
@@ -35,6 +37,7 @@ _HOMES = {
     "Output": "definition.ins_outs",
     "ResourceDefinition": "definition.resources",
     "ResourceParam": "definition.resources",
+    "RerunPlan": "planning.rerun_plan",
     "ResumePlan": "planning.resume_plan",
     "RetryPolicy": "definition.retries",
     "RetryRequested": "definition.retries",
@@ -43,8 +46,10 @@ _HOMES = {
     "execute": "running.launch",
     "job": "definition.job",
     "op": "definition.op",
+    "plan_rerun": "running.rerun",
     "plan_resume": "running.launch",
     "resource": "definition.resources",
+    "rerun": "running.rerun",
     "resume": "running.launch",
 }
 
@@ -73,6 +78,7 @@ __all__ = [
     "OpExecutionContext",
     "Out",
     "Output",
+    "RerunPlan",
     "ResourceDefinition",
     "ResourceParam",
     "ResumePlan",
@@ -83,7 +89,9 @@ __all__ = [
     "execute",
     "job",
     "op",
+    "plan_rerun",
     "plan_resume",
+    "rerun",
     "resource",
     "resume",
 ]

@@ -47,3 +47,11 @@ class OutputNotReproduced(ResumeRefused):
 
 class ExpansionIncomplete(ResumeRefused):
     """A collect would run on less than the sealed keys (rule R3); it never does."""
+
+
+class InvalidSelection(ExecutionError, ValueError):
+    """A selection of steps that cannot be read, or that selects nothing."""
+
+
+class SelectionIncomplete(ExecutionError):
+    """A selected step reads what is neither selected nor finished in the run that is to be reused."""

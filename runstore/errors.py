@@ -51,6 +51,10 @@ class TakenOver(RunConflict):
     """A newer epoch has appended to this run: this executor must stop and touch nothing."""
 
 
+class RunInUse(RunStoreError):
+    """Other runs use outputs of this one. Remedy: delete those first, or force it."""
+
+
 class LogDamaged(RunStoreError):
     """The log of a run is not what was appended. The message names run and seq; nothing was written."""
 

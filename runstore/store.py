@@ -3,7 +3,8 @@
 import datetime as dt
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -11,10 +12,10 @@ from typing import Any, Literal
 import msgspec
 
 from runstore.config import find_settings, store_to_create, store_to_read
-from runstore.errors import RunAlive, RunNotFound, StoreNotFound
+from runstore.errors import RunAlive, RunInUse, RunNotFound, StoreNotFound
 from runstore.keys import check_run_id
 from runstore.log.claims import Claim, Claims
-from runstore.log.codec import decode
+from runstore.log.codec import LogDigest, decode
 from runstore.log.database import LOG_NAME, Database
 from runstore.log.event_log import EventLog, Row
 from runstore.log.events import AnyEvent, Durability, RunCancelled, RunResumed, RunStarted
@@ -29,8 +30,16 @@ from runstore.outputs.output_store import OutputStore, open_base
 from runstore.outputs.remote import public_url, scheme_of
 from runstore.version import __version__
 
+# The runs that were begun with outputs below one of some bases that are not their own.
+_USERS = """
+SELECT id FROM runs JOIN events USING (run)
+WHERE seq = 1 AND json_valid(body) AND EXISTS (
+    SELECT 1 FROM json_each(body, '$.parent.bases') WHERE value IN (SELECT value FROM json_each(?)))
+ORDER BY run"""
 # Where the outputs of a run went, also where a row of its log is damaged.
 _BASES = "SELECT DISTINCT CASE WHEN json_valid(body) THEN body ->> '$.base' END FROM events WHERE run = ?"
+
+_BATCH = 500  # rows read at a time; below SQLite's limit of parameters on old builds
 
 RunStatus = Literal["running", "crashed", "succeeded", "failed", "cancelled"]
 
@@ -176,9 +185,19 @@ class RunStore:
         """What the ops of a run have logged, behind number `after`; not truth, and perhaps pruned."""
         return Messages(self._reading()).read(self._number(run_id), after, limit)
 
-    def state(self, run_id: str, look: Look | None = None) -> RunState:
-        """The fold of the run's log; every row is checked. `look` sees each event, in the same reading."""
-        return replay(self.rows(run_id), run_id, look)[0]
+    def events_at(self, run_id: str, seqs: Iterable[int]) -> Iterator[AnyEvent]:
+        """The events with these seqs, in the order given; read in batches."""
+        run, rest = self._number(run_id), iter(seqs)
+        while batch := list(islice(rest, _BATCH)):
+            bodies = EventLog(self._reading()).read_some(run, batch)
+            yield from [decode(bodies[seq], run_id, seq) for seq in batch]
+
+    def state(self, run_id: str, look: Look | None = None, *, upto: int | None = None) -> RunState:
+        """The fold of the run's log; every row is checked. `look` sees each event, in the same reading.
+
+        `upto`: the last seq that is read.
+        """
+        return replay(islice(self.rows(run_id), upto), run_id, look)[0]
 
     def claim(self, run_id: str) -> Claim | None:
         """Who executes the run, or did when it crashed."""
@@ -193,10 +212,18 @@ class RunStore:
 
     def _outputs_of(self, run_id: str) -> OutputStore:
         """The outputs of a run whose log may be damaged or too new to fold."""
+        bases = self._own_bases(run_id)
+        return OutputStore([open_base(self._address(base), durable=False) for base in bases])
+
+    def _own_bases(self, run_id: str) -> list[str]:
         rows = self._reading().query(_BASES, (self._number(run_id),)).fetchall()
         folder = f"/{file_name(run_id)}"  # what is not the run's own folder is never deleted
-        bases = [base for (base,) in rows if base and base.endswith(folder)]
-        return OutputStore([open_base(self._address(base), durable=False) for base in bases])
+        return [base for (base,) in rows if base and base.endswith(folder)]
+
+    def users_of(self, run_id: str) -> list[str]:
+        """The runs that have taken outputs of this one, directly or not: reruns of it, and theirs."""
+        bases = msgspec.json.encode(self._own_bases(run_id)).decode()
+        return [str(row[0]) for row in self._reading().query(_USERS, (bases,)) if row[0] != run_id]
 
     def base_for(self, run_id: str) -> str:
         """The base that the outputs of a run get here, as the log declares it: without credentials."""
@@ -225,6 +252,12 @@ class RunStore:
             self._address(event.base), durable=False
         )  # a base that cannot be used begins no run
         return Recorder.start(self._writing(create=True), check_run_id(run_id), event)
+
+    def sketch(self, run_id: str, event: RunStarted) -> Recorder:
+        """A run that is begun to plan with; nothing can be committed to it."""
+        recorder = Recorder(self._reading(), 0, run_id, RunState(run_id), LogDigest())
+        recorder.append(event)
+        return recorder
 
     def reopen(self, run_id: str) -> Recorder:
         """Replay a run in order to write to it."""
@@ -260,13 +293,30 @@ class RunStore:
         recorder.close()
         return "cancelled"
 
-    def remove(self, run_id: str) -> None:
-        """Delete a run for ever: its outputs first, then its log. Raises RunAlive while it is executed."""
+    def refuse_use(self, run_id: str) -> None:
+        """Raise RunInUse while other runs have taken outputs of this one."""
+        users = self.users_of(run_id)
+        if users:
+            shown = ", ".join(users[:5]) + (
+                f" and {len(users) - 5:,} more" if len(users) > 5 else ""
+            )
+            raise RunInUse(
+                f"outputs of run {run_id!r} are used by {shown}, which took them in a rerun; delete these runs first, "
+                f"or `runstore rm {run_id} --force`, after which they can be resumed only where steps can be made again"
+            )
+
+    def remove(self, run_id: str, *, force: bool = False) -> None:
+        """Delete a run for ever: its outputs first, then its log.
+
+        Raises RunAlive while it is executed, RunInUse while other runs use its outputs, unless it is to be forced.
+        """
         claim = self.claim(run_id)
         if claim is not None and claim.is_alive():
             raise RunAlive(
                 f"run {run_id!r} is being executed by {claim}; `runstore cancel {run_id}` first"
             )
+        if not force:
+            self.refuse_use(run_id)
         self._outputs_of(run_id).remove_all()
         run, database = self._number(run_id), self._writing()
         with database.transaction(full=True) as connection:

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Make the store that FORMAT.md takes its examples from: scripts/make_format_fixture.py [DIRECTORY] [--documents]
 
-Two runs of `fixtures/stores/v1_job.py`, in which every kind of event occurs:
+Three runs of `fixtures/stores/v1_job.py`, in which every kind of event occurs:
 
 - `mended`: killed while a clone runs; resumed, that clone fails; an output is deleted; resumed to the end, in which
   a step is tried twice.
 - `stopped`: killed between a seal and the success of its step, then cancelled.
+- `redone`: a rerun of one clone of `mended`; what it needs is reused, what needs it is left out.
 
 The store of a format that was released is kept for ever, so the default directory must not exist yet. Host name and
 source folder are replaced, so that nothing in it says where it was made.
@@ -27,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from execution import execute, resume  # noqa: E402
+from execution import execute, rerun, resume  # noqa: E402
 from execution.running import step_runner  # noqa: E402
 from fixtures.stores.v1_job import offsets  # noqa: E402
 from runstore import RunStore  # noqa: E402
@@ -62,6 +63,7 @@ def main() -> None:
     make_anonymous()
     make_mended(directory)
     make_stopped(directory)
+    assert rerun("mended", directory, select="minutes[UTC]", new_run_id="redone").success
     tidy(directory)
     print(f"{directory}: {', '.join(run.run_id for run in RunStore.open(directory).runs())}")
 

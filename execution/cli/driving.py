@@ -18,6 +18,7 @@ from execution.cli.failure import (
 from execution.cli.signals import StopSignals
 from execution.cli.terminal import counted, duration_text, first_line, listed
 from execution.errors import ExecutionError
+from execution.planning.rerun_plan import RerunPlan
 from execution.planning.resume_plan import ResumePlan
 from execution.running.engine import Control
 from execution.running.result import RunResult
@@ -47,10 +48,15 @@ class Watch:
         """A signal was received."""
         return self.signals.reason
 
-    def planned(self, plan: ResumePlan) -> None:
-        """A resume begins."""
+    def planned(self, plan: ResumePlan | RerunPlan) -> None:
+        """A resume or a rerun begins."""
         self.run_id = plan.run_id
-        for line in plan_lines(plan, resuming=True):
+        lines = (
+            rerun_lines(plan, begun=True)
+            if isinstance(plan, RerunPlan)
+            else plan_lines(plan, begun=True)
+        )
+        for line in lines:
             self.display.say(line)
 
     def progressed(self, state: RunState) -> None:
@@ -162,7 +168,7 @@ def _tell_failures(kinds: Sequence[FailureKind], run_id: str, ctx: click.Context
     click.echo(f"look:  {typed(*words, ctx=ctx)}", err=True)
 
 
-def plan_lines(plan: ResumePlan, *, resuming: bool = False) -> list[str]:
+def plan_lines(plan: ResumePlan, *, begun: bool = False) -> list[str]:
     """What a resume will do, in words: said by `resume` when it begins and by `resume --dry-run`."""
     if plan.succeeded:
         return [f"run {plan.run_id} has already succeeded; nothing to do"]
@@ -173,7 +179,7 @@ def plan_lines(plan: ResumePlan, *, resuming: bool = False) -> list[str]:
     waiting = [node.node for node in plan.nodes if node.waiting]
     reasons = f" ({listed(why)})" if why else ""
     after = f"; the keys of {', '.join(waiting)} are not known yet" if waiting else ""
-    verb = "resuming run" if resuming else "a resume of run"
+    verb = "resuming run" if begun else "a resume of run"
     lines = [
         f"{verb} {plan.run_id}, epoch {plan.epoch}: {counted(plan.to_reuse, 'step')} reused, "
         f"{plan.to_run:,} to run{reasons}{after}"
@@ -187,9 +193,42 @@ def plan_lines(plan: ResumePlan, *, resuming: bool = False) -> list[str]:
         )
     if plan.changes:
         lines.append(f"new against the log: {', '.join(plan.changes)}")
-    if plan.lost:
-        shown = ", ".join(plan.lost[:3]) + (" …" if len(plan.lost) > 3 else "")
+    return lines + _lost_lines(plan.lost)
+
+
+def _lost_lines(lost: Sequence[str]) -> list[str]:
+    if not lost:
+        return []
+    shown = ", ".join(lost[:3]) + (" …" if len(lost) > 3 else "")
+    return [
+        f"warning: {counted(len(lost), 'stored output')} missing or altered, to be made again: {shown}"
+    ]
+
+
+def rerun_lines(plan: RerunPlan, *, begun: bool = False) -> list[str]:
+    """What a rerun will do, in words: said by `rerun` when it begins and by `rerun --dry-run`."""
+    waiting = [node.node for node in plan.nodes if node.waiting]
+    after = f"; the keys of {', '.join(waiting)} are not known yet" if waiting else ""
+    start = (
+        f"run {plan.run_id}, a rerun of {plan.parent}" if begun else f"a rerun of run {plan.parent}"
+    )
+    lines = [
+        f"{start}: {counted(plan.to_reuse, 'step')} reused, {plan.to_run:,} to run, {plan.left_out:,} left out{after}"
+    ]
+    if plan.unasked:
         lines.append(
-            f"warning: {counted(len(plan.lost), 'stored output')} missing or altered, to be made again: {shown}"
+            f"{', '.join(plan.unasked)}: not selected, but run too: the op whose keys they are cloned for runs again"
         )
-    return lines
+    if plan.left_out:
+        names = [node.node for node in plan.nodes if node.left_out]
+        lines.append(
+            f"{', '.join(names)}: not selected, and left out where what they need runs again or did not succeed"
+        )
+    if plan.changed_code:
+        lines.append(
+            f"warning: the code of {', '.join(plan.changed_code)} has changed; finished work of the old code is reused "
+            "(select it to run it again)"
+        )
+    if plan.changes:
+        lines.append(f"new against run {plan.parent}: {', '.join(plan.changes)}")
+    return lines + _lost_lines(plan.lost)

@@ -14,6 +14,7 @@ from runstore.log.events import (
     DynamicOutputStored,
     ExpansionSealed,
     OutputStored,
+    ReuseSealed,
     RunCancelled,
     RunFailed,
     RunResumed,
@@ -22,6 +23,7 @@ from runstore.log.events import (
     StepFailed,
     StepInvalidated,
     StepRetried,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -53,13 +55,22 @@ def _essentials(event: AnyEvent) -> str:
         case RunStarted():
             ops = counted(len(event.graph.nodes), "op")
             process = f"process {event.pid} on {safe(event.host)}"
-            return f"{safe(event.graph.name)}, {ops}, level {event.level}, outputs in {event.base}, {process}"
+            again = f", rerun of {event.parent.run}" if event.parent else ""
+            return (
+                f"{safe(event.graph.name)}, {ops}, level {event.level}, outputs in {event.base}, "
+                f"{process}{again}"
+            )
         case RunResumed():
             return (
                 f"epoch {event.epoch}, process {event.pid} on {safe(event.host)}{_changes(event)}"
             )
         case StepStarted():
             return f"attempt {event.attempt}"
+        case StepReused():
+            return f"from seq {event.parent_seq} of the parent"
+        case ReuseSealed():
+            reused, left_out = counted(event.reused, "step"), f"{event.left_out:,}"
+            return f"{reused} taken from the parent, {left_out} left out"
         case OutputStored():
             return f"{event.output} -> {_reference(event.reference)}{_metadata(event)}"
         case DynamicOutputStored():

@@ -8,7 +8,14 @@ from types import TracebackType
 
 import click
 
-from execution.errors import CodeChanged, DefinitionError, ExecutionError, JobNotFound
+from execution.errors import (
+    CodeChanged,
+    DefinitionError,
+    ExecutionError,
+    InvalidSelection,
+    JobNotFound,
+    SelectionIncomplete,
+)
 from runstore.errors import (
     ConfigError,
     FormatTooNew,
@@ -16,6 +23,7 @@ from runstore.errors import (
     LogDamaged,
     OutputLost,
     RunConflict,
+    RunInUse,
     RunNotFound,
     RunStoreError,
     StepNotFound,
@@ -41,8 +49,11 @@ _USAGE = (
     ConfigError,
     DefinitionError,
     InvalidKey,
+    InvalidSelection,
     JobNotFound,
+    RunInUse,
     RunNotFound,
+    SelectionIncomplete,
     StepNotFound,
     StoreNotFound,
 )
@@ -112,6 +123,12 @@ def _next(error: Exception, ctx: click.Context) -> str:
             return typed("show", run, ctx=ctx)
         case JobNotFound() | DefinitionError() | ConfigError() | InvalidKey():
             return f"runstore {ctx.info_name} --help"
+        case InvalidSelection():
+            return typed("show", run, ctx=ctx)
+        case SelectionIncomplete():
+            return f"runstore {ctx.info_name} --help"
+        case RunInUse():
+            return typed("runs", ctx=ctx)
         case RunConflict():
             return typed("log", run or "last", "--follow", ctx=ctx)
         case FormatTooNew():

@@ -10,6 +10,7 @@ from runstore.version import __version__
 COMMANDS = {
     "run": "Start a run of a job, or go on with the one of that --run-id.",
     "resume": "Go on with a run that crashed, failed or was cancelled.",
+    "rerun": "Start a new run of which selected steps run, the rest taken from an older run.",
     "runs": "List the runs: status and progress of each.",
     "show": "Show one run: its epochs, its ops, its first errors.",
     "log": "Print the events of a run, or follow them.",

@@ -86,15 +86,15 @@ def _to_run(progress: NodeProgress) -> dict[str, int]:
 
 def check_graph(state: RunState, graph: Graph) -> None:
     """Raise PlanChanged listing what of the new graph does not fit finished work (rule R5)."""
-    misfits = [
+    found = [
         misfit
         for node in state.graph.nodes
         if _has_succeeded(state, node)
-        for misfit in _misfits(node, graph)
+        for misfit in misfits(node, graph)
     ]
-    if misfits:
+    if found:
         raise PlanChanged(
-            f"run {state.run_id!r} cannot go on with this graph of {graph.name!r}: {'; '.join(misfits)}. "
+            f"run {state.run_id!r} cannot go on with this graph of {graph.name!r}: {'; '.join(found)}. "
             "Restore the job as it was, or start a new run"
         )
 
@@ -103,7 +103,8 @@ def _has_succeeded(state: RunState, node: Node) -> bool:
     return any(state.status(step) == SUCCEEDED for step in state.steps_of(node))
 
 
-def _misfits(node: Node, graph: Graph) -> Iterator[str]:
+def misfits(node: Node, graph: Graph) -> Iterator[str]:
+    """What of a new graph does not fit finished work of a node."""
     new = graph.by_name.get(node.name)
     if new is None:
         yield f"{node.name!r} has succeeded and is gone"

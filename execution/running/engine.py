@@ -17,6 +17,7 @@ from execution.definition.job import JobDefinition
 from execution.definition.wire_types import types_to_check
 from execution.errors import ExpansionChanged, OutputNotReproduced, ResourceFailed
 from execution.executors.base import Executor
+from execution.planning.rerun_plan import RerunPlan
 from execution.planning.resume_plan import ResumePlan, has_read
 from execution.planning.scheduler import Decision, Scheduler
 from execution.running.context import OpContext
@@ -54,8 +55,8 @@ NAP_S = 0.1
 class Control(Protocol):
     """Who watches a run and may stop it."""
 
-    def planned(self, plan: ResumePlan) -> None:
-        """Called once when a resume begins, with what it will do; never for a new run."""
+    def planned(self, plan: ResumePlan | RerunPlan) -> None:
+        """Called once when a resume or a rerun begins, with what it will do; never for a run without a past."""
 
     def stop_requested(self) -> str:
         """Why the run is to stop after its running steps; empty while it is not."""
@@ -67,7 +68,7 @@ class Control(Protocol):
 class NoControl:
     """Nobody watches."""
 
-    def planned(self, plan: ResumePlan) -> None:
+    def planned(self, plan: ResumePlan | RerunPlan) -> None:
         """Nothing to show."""
 
     def stop_requested(self) -> str:

@@ -22,6 +22,7 @@ from execution.planning.resume_plan import (
     node_plans,
     reads,
 )
+from execution.running.adoption import take_rest
 from execution.running.direct import invoke
 from execution.running.engine import Control, Engine, NoControl, invalidation_of
 from execution.running.result import RunResult
@@ -76,14 +77,14 @@ def execute(
         job=job.reference,
         graph=job.graph,
         config=config,
-        tags=_check_tags(tags),
+        tags=check_tags(tags),
         level=opened.level,
         base=opened.base_for(run_id),
         host=host,
         pid=pid,
         version=__version__,
     )
-    return _drive(opened, opened.start(run_id, started), job, executor, fail_fast, control)
+    return drive(opened, opened.start(run_id, started), job, executor, fail_fast, control)
 
 
 def resume(
@@ -119,7 +120,7 @@ def resume(
     recorder.open_epoch(take_over=take_over)
     control = control or NoControl()
     control.planned(plan)
-    return _drive(opened, recorder, job, executor, fail_fast, control)
+    return drive(opened, recorder, job, executor, fail_fast, control)
 
 
 def plan_resume(
@@ -184,9 +185,11 @@ def plan_into(
     changed = changed_code(state, codes)
     resumed, changes = _resumed(state, store, job, run_config, outputs, take_over)
     recorder.append(resumed)
+    if state.is_taking:
+        take_rest(recorder, store)
     for event in code_invalidations(state, changed, on_code_change):
         recorder.append(event)
-    lost = _invalidate_lost(recorder, store)
+    lost = invalidate_lost(recorder, store)
     return ResumePlan(
         state.run_id, state.epoch, False, tuple(changed), changes, lost, node_plans(state)
     )
@@ -217,7 +220,7 @@ def _resumed(
     return event, tuple(name for name, value in new.items() if value is not None)
 
 
-def _invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
+def invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
     """Invalidate every step whose stored bytes the remaining steps will read and do not find (rule R6)."""
     state, outputs = recorder.state, store.outputs(recorder.state)
     deep = state.level == "fast"
@@ -251,7 +254,7 @@ def _invalidate(recorder: Recorder, missing: Iterable[int]) -> list[str]:
     return list(by_step)
 
 
-def _drive(
+def drive(
     store: RunStore,
     recorder: Recorder,
     job: JobDefinition,
@@ -259,6 +262,7 @@ def _drive(
     fail_fast: bool,
     control: Control | None,
 ) -> RunResult:
+    """Run an engine on an open run to its end, and give the run back."""
     try:
         engine = Engine(
             recorder,
@@ -296,7 +300,8 @@ def _again(
     return resume(run_id, store, job=job, executor=executor, fail_fast=fail_fast, control=control)
 
 
-def _check_tags(tags: Mapping[Any, Any] | None) -> dict[str, str]:
+def check_tags(tags: Mapping[Any, Any] | None) -> dict[str, str]:
+    """The tags of a run; raises ConfigError where one is no text."""
     for name, value in dict(tags or {}).items():
         if not (isinstance(name, str) and isinstance(value, str)):
             raise ConfigError(f"tag {name!r} is {value!r}; use text for both")

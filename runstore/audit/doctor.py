@@ -25,6 +25,10 @@ _FIXED = (
     (3, 44, 6, 3, 45),
     (3, 50, 7, 3, 51),
 )  # branches of SQLite with the repair: from, and below
+# (run, its parent) of every rerun that uses outputs of its parent.
+_PARENTS = """
+SELECT id, body ->> '$.parent.run' FROM runs JOIN events USING (run)
+WHERE seq = 1 AND json_valid(body) AND body ->> '$.parent.bases' IS NOT NULL ORDER BY run"""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -132,6 +136,23 @@ def _log(database: Database) -> Iterator[Check]:
     rows = database.query(f"SELECT id, {columns} FROM claims JOIN runs USING (run) ORDER BY run")
     for run_id, *claim in rows.fetchall():
         yield _claim(run_id, Claim(*claim))
+    yield from _reuse(database)
+
+
+def _reuse(database: Database) -> Iterator[Check]:
+    """Reruns live on the bytes of the runs that they took from."""
+    parents = dict(database.query(_PARENTS).fetchall())
+    known = {str(row[0]) for row in database.query("SELECT id FROM runs")}
+    gone = {run_id: parent for run_id, parent in parents.items() if parent not in known}
+    if len(parents) > len(gone):
+        yield Check("reuse", "ok", f"reruns whose parent is here: {len(parents) - len(gone):,}")
+    for run_id, parent in gone.items():
+        yield Check(
+            "reuse",
+            "note",
+            f"run {run_id} uses outputs of run {parent}, whose log is gone, and perhaps its outputs too",
+            f"`runstore cat {run_id} STEP` says whether they are there",
+        )
 
 
 def _claim(run_id: str, claim: Claim) -> Check:

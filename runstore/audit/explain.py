@@ -14,11 +14,13 @@ from runstore.log.events import (
     DynamicOutputStored,
     ExpansionSealed,
     OutputStored,
+    ReuseSealed,
     RunEnded,
     RunResumed,
     RunStarted,
     StepFailed,
     StepInvalidated,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -87,7 +89,7 @@ class _Story:
         """Why the step's last start, or its next one, is not its first."""
         self.started = self.settled = self.resumed = 0
         self.settled_epoch = self.epoch = self.attempt = 0
-        self.cause = self.traceback = ""
+        self.cause = self.traceback = self.parent = self.taken = ""
         self._step, self._key = step, str(step)
         self._settings: dict[str, Any] = {}
         self._running = self._failed = False
@@ -101,7 +103,7 @@ class _Story:
             self._ended = event
         elif isinstance(event, StepInvalidated):
             self._invalidated(seq, event)
-        elif event.step == self._key:
+        elif not isinstance(event, ReuseSealed) and event.step == self._key:
             self._happened(seq, event)
 
     def _begin(self, seq: int, event: RunStarted | RunResumed) -> None:
@@ -110,6 +112,7 @@ class _Story:
         if event.config is not None:
             self._settings = event.config.get("ops", {}).get(self._step.node, {})
         if isinstance(event, RunStarted):
+            self.parent = event.parent.run if event.parent else ""
             return
         self.resumed = seq
         if self._running:
@@ -135,7 +138,12 @@ class _Story:
 
     def _happened(self, seq: int, event: AnyEvent) -> None:
         match event:
+            case StepReused():
+                self.started, self.attempt, self._running = seq, event.attempt, True
+                self.taken = f"reused from run {self.parent}, seq {event.parent_seq}"
+                self._fact(seq, event, f"{self.taken}; its outputs stay where that run stored them")
             case StepStarted():
+                self.taken = ""
                 self.started, self.attempt, self._running = seq, event.attempt, True
                 self._fact(
                     seq, event, f"attempt {event.attempt} started{_reading(event, self._settings)}"
@@ -153,9 +161,8 @@ class _Story:
                 text = f"{event.succeeded:,} of {event.sealed:,} values of {event.source}"
                 self._fact(seq, event, f"{event.input} collects {text}")
             case StepSucceeded():
-                self._settle(
-                    seq, event, f"attempt {event.attempt} succeeded in {event.duration_s:.3f} s"
-                )
+                ran = f"attempt {event.attempt} succeeded in {event.duration_s:.3f} s"
+                self._settle(seq, event, "it counts here from now on" if self.taken else ran)
             case StepFailed():
                 self.cause = f"{event.error.type}: {event.error.message}"
                 self.traceback = event.error.traceback
@@ -217,6 +224,8 @@ def _because(state: RunState, step: StepId, status: str, story: _Story, *, alive
 
 def _why_succeeded(state: RunState, story: _Story) -> str:
     done = f"attempt {story.attempt} succeeded at seq {story.settled}"
+    if story.taken:
+        return f"it did not run here: {story.taken} (seq {story.started} to {story.settled})"
     if story.settled_epoch == state.epoch:
         again = (
             f"ran again in epoch {state.epoch}, since {story.again}" if story.again else "ran once"

@@ -10,6 +10,8 @@ import msgspec
 from runstore.keys import parse_step_key
 from runstore.log.events import (
     AnyEvent,
+    Parent,
+    ReuseSealed,
     RunCancelled,
     RunFailed,
     RunResumed,
@@ -66,6 +68,10 @@ class RunReport(msgspec.Struct, frozen=True):
     run: RunSummary
     config: dict[str, Any]
     tags: dict[str, str]
+    parent: Parent | None
+    """The run that this one is a rerun of, and what of it was to run again."""
+    reused: int
+    """Steps taken from the parent."""
     level: str
     bases: tuple[str, ...]
     """Where its outputs went; the newest last."""
@@ -84,6 +90,8 @@ def show(store: RunStore, run: str = "last") -> RunReport:
         run=summary,
         config=state.config,
         tags=state.started.tags,
+        parent=state.started.parent,
+        reused=reading.reused,
         level=state.level,
         bases=tuple(state.bases),
         epochs=reading.epochs(summary.status),
@@ -111,6 +119,7 @@ class _Reading:
         self.seconds: dict[str, float] = {}
         self._epochs: list[dict[str, Any]] = []
         self.failed: dict[int, StepFailed] = {}
+        self.reused = 0
 
     def look(self, seq: int, event: AnyEvent) -> None:
         """See one event."""
@@ -120,6 +129,8 @@ class _Reading:
         match event:
             case StepStarted():
                 self._epochs[-1]["started_steps"] += 1
+            case ReuseSealed():
+                self.reused = event.reused
             case StepSucceeded():
                 node = parse_step_key(event.step)[0]
                 self.seconds[node] = self.seconds.get(node, 0.0) + event.duration_s

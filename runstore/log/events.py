@@ -51,6 +51,22 @@ class ErrorInfo(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     """What the op said about it (`Failure(metadata=…)`); exact in JSON."""
 
 
+class Parent(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """The run that a run is a rerun of, and what of it is to run again; the rest is taken from there."""
+
+    run: str
+    seq: int
+    """The last event of the parent that was looked at."""
+    select: tuple[str, ...] = ()
+    """Expressions that say which steps run again; none and not `from_failure`: all."""
+    from_failure: bool = False
+    """Select what had not finished, and what needs it."""
+    bases: tuple[str, ...] = ()
+    """The parent's, in their order; they come before the new run's own."""
+
+
 class RunStarted(Event, frozen=True, kw_only=True, tag="RunStarted"):
     """The first event of every run."""
 
@@ -67,6 +83,7 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="RunStarted"):
     pid: int
     version: str
     """Of runstore."""
+    parent: Parent | None = None
 
 
 class RunResumed(Event, frozen=True, kw_only=True, tag="RunResumed"):
@@ -94,6 +111,27 @@ class StepStarted(Event, frozen=True, tag="StepStarted"):
     attempt: int = 1
     worker: str = ""
     """Empty: the process that drives the run."""
+
+
+class StepReused(Event, frozen=True, tag="StepReused"):
+    """A step is taken from the parent: its outputs, by reference, and its success follow."""
+
+    step: str
+    parent_seq: int
+    """Of the event of the parent that says that the step succeeded."""
+    code: str
+    """Digest of the source that made it (rule R5)."""
+    attempt: int = 1
+
+
+class ReuseSealed(Event, frozen=True, tag="ReuseSealed"):
+    """All that the run takes from its parent is in its log; from here on the parent's log is not needed."""
+
+    reused: int
+    """Steps taken, those that were skipped in the parent among them."""
+    left_out: int
+    """Known steps that are no part of this run: not selected, and what they need runs again or is not there."""
+    log_digest: str = ""
 
 
 class OutputStored(Event, frozen=True, tag="OutputStored"):
@@ -221,6 +259,8 @@ AnyEvent = (
     RunStarted
     | RunResumed
     | StepStarted
+    | StepReused
+    | ReuseSealed
     | OutputStored
     | DynamicOutputStored
     | ExpansionSealed

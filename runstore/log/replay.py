@@ -12,6 +12,7 @@ from runstore.log.events import (
     AnyEvent,
     CollectResolved,
     ExpansionSealed,
+    ReuseSealed,
     RunCancelled,
     RunFailed,
     RunResumed,
@@ -20,7 +21,15 @@ from runstore.log.events import (
 from runstore.log.state import RunState
 
 SEALED_KINDS = frozenset(
-    {RunResumed, ExpansionSealed, CollectResolved, RunSucceeded, RunFailed, RunCancelled}
+    {
+        RunResumed,
+        ReuseSealed,
+        ExpansionSealed,
+        CollectResolved,
+        RunSucceeded,
+        RunFailed,
+        RunCancelled,
+    }
 )
 """Events that carry `log_digest`, the digest of all rows before them."""
 

@@ -20,6 +20,7 @@ from runstore.log.events import (
     Event,
     ExpansionSealed,
     OutputStored,
+    ReuseSealed,
     RunCancelled,
     RunEnded,
     RunFailed,
@@ -29,6 +30,7 @@ from runstore.log.events import (
     StepFailed,
     StepInvalidated,
     StepRetried,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -71,6 +73,8 @@ class RunState:
         self.config: dict[str, Any] = {}
         self.bases: list[str] = []
         self.level = "durable"
+        self.is_taking = False
+        """True while what a rerun takes from its parent is not yet whole."""
         self.graph = Graph("", ())
         self.running: dict[StepId, int] = {}
         """Step -> seq of its start."""
@@ -233,6 +237,8 @@ class RunState:
         self.epoch = event.epoch
         self.graph, self.job, self.config = event.graph, event.job, event.config
         self.bases, self.level = [event.base], event.level
+        if event.parent is not None:
+            self.bases, self.is_taking = [*event.parent.bases, event.base], True
 
     def _run_resumed(self, seq: int, event: RunResumed) -> None:
         self.epoch = event.epoch
@@ -270,7 +276,12 @@ class RunState:
             for step in [step for step in known if step.node not in same]:
                 del known[step]
 
-    def _step_started(self, seq: int, event: StepStarted) -> None:
+    def _reuse_sealed(self, seq: int, event: ReuseSealed) -> None:
+        if not self.is_taking:
+            raise self._damaged(seq, "ends what the run took from its parent, which is not open")
+        self.is_taking = False
+
+    def _step_started(self, seq: int, event: StepStarted | StepReused) -> None:
         step, columns, slot = self._move(seq, event, event.step)
         if event.attempt != columns.attempts[slot] + 1:
             raise self._damaged(
@@ -528,6 +539,8 @@ _APPLY: Final[dict[type[Event], Any]] = {
     RunStarted: RunState._run_started,
     RunResumed: RunState._run_resumed,
     StepStarted: RunState._step_started,
+    StepReused: RunState._step_started,
+    ReuseSealed: RunState._reuse_sealed,
     OutputStored: RunState._output_stored,
     DynamicOutputStored: RunState._dynamic_output_stored,
     ExpansionSealed: RunState._expansion_sealed,

@@ -16,6 +16,7 @@ from runstore.log.events import (
     StepFailed,
     StepInvalidated,
     StepRetried,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -31,7 +32,12 @@ STATUS_NAMES: Final = ("pending", "running", "succeeded", "failed", "skipped", "
 TO_RUN: Final = (PENDING, WAITING)
 
 STEP_TRANSITIONS: Final[dict[int, dict[type[Event], int]]] = {
-    PENDING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
+    PENDING: {
+        StepStarted: RUNNING,
+        StepReused: RUNNING,
+        StepSkipped: SKIPPED,
+        StepInvalidated: PENDING,
+    },
     RUNNING: {
         OutputStored: RUNNING,
         DynamicOutputStored: RUNNING,

@@ -463,3 +463,86 @@ def test_doctor_without_a_store(call: Call) -> None:
     """On a fresh machine there is nothing to mend; a store that was named must be there."""
     assert "none yet" in call("doctor").output
     assert "no store at" in call("doctor", "--store", "gone", code=2).stderr
+
+
+# Reruns
+
+
+def test_rerun_runs_what_the_dry_run_counts(succeeded: Call) -> None:
+    """`rerun --dry-run` writes nothing; the rerun begins with the same counts and says where things came from."""
+    words = ("rerun", "last", "--select", "look[a]*")
+    plan = json.loads(succeeded(*words, "--dry-run", "--json").output)
+    told = succeeded(*words, "--dry-run").output
+    assert len(json.loads(succeeded("runs", "--json").output)) == 1
+    assert {node["node"]: (node["reuse"], node["run"]) for node in plan["nodes"]} == {
+        "fan": (1, 0),
+        "look": (5, 1),
+        "total": (0, 1),
+    }
+    counts = "6 steps reused, 2 to run, 0 left out"
+    assert counts in told
+    assert told.splitlines()[-1] == f"next:  runstore rerun {plan['parent']} --select 'look[a]*'"
+    again = succeeded(*words, "--run-id", "again").stderr
+    assert f"run again, a rerun of {plan['parent']}: {counts}" in again
+    assert "run again succeeded" in again
+    assert (
+        "already succeeded"
+        in succeeded("rerun", plan["parent"], *words[2:], "--run-id", "again").stderr
+    )
+    assert (
+        f"reused from run {plan['parent']}, seq " in succeeded("explain", "again", "look[é]").output
+    )
+    assert (
+        f"parent   {plan['parent']}, look[a]* again; 6 steps reused"
+        in succeeded("show", "again").output
+    )
+    assert "6 steps taken from the parent, 0 left out" in succeeded("log", "again").output
+    assert (
+        succeeded("cat", "again", "total").output
+        == succeeded("cat", plan["parent"], "total").output
+    )
+
+
+def test_rerun_of_what_failed(failed: Call) -> None:
+    """--from-failure runs it, and what needs it; the plan says which ops run unasked and which are left out."""
+    assert (
+        "3 steps reused, 5 to run" in failed("rerun", "last", "--from-failure", "--dry-run").output
+    )
+    told = failed("rerun", "last", "--select", "fan", "--dry-run").output
+    assert "fragile: not selected, but run too" in told
+    assert "count: not selected, and left out" in told
+
+
+@pytest.mark.parametrize(
+    ("select", "told"),
+    [
+        ("lok", "did you mean 'look'"),
+        ("look[b/d]", "did you mean 'look[b/c]'"),
+        ("look[", "is not a pattern"),
+    ],
+)
+def test_a_bad_selection_is_one_line(succeeded: Call, select: str, told: str) -> None:
+    """It exits 2, says what to write, and nothing was written."""
+    error = succeeded("rerun", "last", "--select", select, code=2).stderr
+    assert told in error
+    assert len(error.splitlines()) == 2
+    assert len(json.loads(succeeded("runs", "--json").output)) == 1
+
+
+def test_a_selection_with_a_gap_is_one_line(failed: Call) -> None:
+    """It exits 2 and names what is needed, and how to select it."""
+    error = failed("rerun", "last", "--select", "count", code=2).stderr
+    assert "'count' needs 'fragile[b/c]', which is not selected" in error
+    assert "with '+count'" in error
+
+
+def test_rm_refuses_what_a_rerun_uses(succeeded: Call) -> None:
+    """It names the reruns and exits 2; --force deletes all the same, and doctor then says what that means."""
+    first = json.loads(succeeded("show", "--json").output)["run"]["run_id"]
+    succeeded("rerun", first, "--select", "total", "--run-id", "again")
+    refused = succeeded("rm", first, "--yes", code=2).stderr
+    assert "are used by again" in refused
+    assert "reruns whose parent is here: 1" in succeeded("doctor").output
+    succeeded("rm", first, "--yes", "--force")
+    assert "run again uses outputs of run" in succeeded("doctor").output
+    assert "no file at" in succeeded("cat", "again", "look[a]", code=3).stderr

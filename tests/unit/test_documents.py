@@ -146,7 +146,7 @@ def test_the_reference_is_described() -> None:
 def test_digests_cover_what_the_document_says(rows: dict[tuple[str, int], str]) -> None:
     """Every digest in the fixture is computed here from the words of FORMAT.md alone."""
     digests = 0
-    for run in ("mended", "stopped"):
+    for run in ("mended", "stopped", "redone"):
         bodies = [body for (run_id, _), body in rows.items() if run_id == run]
         events = [json.loads(body) for body in bodies]
         for place, event in enumerate(events):
@@ -154,7 +154,7 @@ def test_digests_cover_what_the_document_says(rows: dict[tuple[str, int], str]) 
                 earlier = "".join(f"{seq} {body}\n" for seq, body in enumerate(bodies[:place], 1))
                 assert event["log_digest"] == sha256(earlier)
                 digests += 1
-    assert digests == 10
+    assert digests == 13
     events = {seq: json.loads(body) for (run, seq), body in rows.items() if run == "mended"}
     keys = [event["mapping_key"] for event in events.values() if "mapping_key" in event]
     assert keys == ["Europe/Paris", "Asia/Kolkata", "UTC"]
@@ -293,10 +293,11 @@ def test_paths_in_documents_exist() -> None:
 
 
 def test_the_fixture_gives_what_it_gave(store: RunStore) -> None:
-    """The store of format 1 opens, both runs fold, and every output that counts has its value."""
+    """The store of format 1 opens, all runs fold, and every output that counts has its value."""
     assert [(run.run_id, run.status, run.epoch) for run in store.runs()] == [
         ("mended", "succeeded", 3),
         ("stopped", "cancelled", 2),
+        ("redone", "succeeded", 1),
     ]
     result = RunResult.load("mended", store)
     assert {node: result.output_for_node(node) for node in MENDED} == MENDED
@@ -304,6 +305,10 @@ def test_the_fixture_gives_what_it_gave(store: RunStore) -> None:
     assert cat(store, "mended", "minutes[Asia/Kolkata]").data == b"330"
     state = store.state("stopped")
     assert list(state.steps_of(state.graph.by_name["minutes"])) == []
+    redone = RunResult.load("redone", store)
+    assert redone.output_for_node("minutes") == MENDED["minutes"]
+    assert redone.output_for_node("describe") == MENDED["describe"]
+    assert store.users_of("mended") == ["redone"]
 
 
 def test_the_fixture_folds_at_every_length(store: RunStore) -> None:

@@ -20,12 +20,15 @@ from runstore.log.events import (
     ExpansionSealed,
     InvalidationReason,
     OutputStored,
+    Parent,
+    ReuseSealed,
     RunCancelled,
     RunFailed,
     RunSucceeded,
     StepFailed,
     StepInvalidated,
     StepRetried,
+    StepReused,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -65,7 +68,12 @@ from tests.unit.logs import (
 
 # What may happen to a step, written down a second time on purpose.
 LEGAL: dict[int, dict[type[Event], int]] = {
-    PENDING: {StepStarted: RUNNING, StepSkipped: SKIPPED, StepInvalidated: PENDING},
+    PENDING: {
+        StepStarted: RUNNING,
+        StepReused: RUNNING,
+        StepSkipped: SKIPPED,
+        StepInvalidated: PENDING,
+    },
     RUNNING: {
         OutputStored: RUNNING,
         DynamicOutputStored: RUNNING,
@@ -97,6 +105,7 @@ LEADS_TO: dict[int, list[AnyEvent]] = {
 }
 STEP_EVENTS: dict[type[Event], Callable[[int], AnyEvent]] = {
     StepStarted: lambda attempt: start("op", attempt + 1),
+    StepReused: lambda attempt: StepReused("op", 9, "c", attempt + 1),
     OutputStored: lambda attempt: OutputStored("op", "result", reference(), attempt),
     DynamicOutputStored: lambda attempt: DynamicOutputStored(
         "op", "parts", "a", reference(), attempt
@@ -601,3 +610,35 @@ def test_the_same_events_give_the_same_state() -> None:
         first, second = one.state.steps(node, ()), other.state.steps(node, ())
         for column in ("status", "why", "attempts", "outputs", "settled"):
             assert getattr(first, column) == getattr(second, column)
+
+
+def test_the_bases_of_a_parent_come_first() -> None:
+    """So that a reference means the same in a rerun; the run's own base is the newest until it is moved."""
+    parent = Parent(run="p", seq=9, select=("echo",), bases=("outputs/a", "s3://b/p"))
+    fold = Fold(parent=parent, base="outputs/r")
+    assert fold.state.bases == ["outputs/a", "s3://b/p", "outputs/r"]
+    fold(run_resumed(base="s3://c/r"))
+    assert fold.state.bases == ["outputs/a", "s3://b/p", "outputs/r", "s3://c/r"]
+
+
+def test_a_reused_step_counts_as_one_that_ran() -> None:
+    """Its outputs, keys and code, by the events that follow; cut before its success it is pending."""
+    fold = Fold(parent=Parent(run="p", seq=9, select=("echo",)))
+    fold(StepReused("fan_out", 5, "old"), pieces("ab"))
+    assert fold.status("fan_out") == RUNNING
+    fold(StepSucceeded("fan_out", 0.0), StepReused("echo[a]", 8, "old"), run_resumed())
+    assert [fold.status("echo", key) for key in "ab"] == [PENDING, PENDING]
+    fold(StepReused("echo[a]", 8, "older", 2), OutputStored("echo[a]", "result", reference(), 2))
+    state = fold(StepSucceeded("echo[a]", 0.0, 2))
+    assert state.output_seq(StepId("echo", ("a",)), "result") == state.seq - 1
+    assert state.codes == {"fan_out": {"old"}, "echo": {"older"}}
+
+
+def test_what_a_run_takes_is_sealed_once() -> None:
+    """Only a run with a parent takes, and once."""
+    fold = Fold(parent=Parent(run="p", seq=9))
+    assert fold.state.is_taking
+    assert not fold(ReuseSealed(0, 0)).is_taking
+    for other in (fold, Fold()):
+        with pytest.raises(LogDamaged, match="ends what the run took from its parent"):
+            other(ReuseSealed(0, 0))

@@ -57,6 +57,7 @@ def _head(report: RunReport, far: str, directory: Path | None) -> None:
     lines = {
         "run": run.run_id,
         "job": safe(f"{run.name}, {run.job or 'defined in a notebook or __main__'}"),
+        "parent": _parent(report),
         "status": f"{coloured(run.status)}, {far}",
         "events": f"{run.events:,}, level {report.level}",
         "outputs": ", ".join(_place(base, directory) for base in report.bases),
@@ -66,6 +67,15 @@ def _head(report: RunReport, far: str, directory: Path | None) -> None:
     for name, text in lines.items():
         if text:
             click.echo(f"{name:<9}{text}")
+
+
+def _parent(report: RunReport) -> str:
+    parent = report.parent
+    if parent is None:
+        return ""
+    words = [*parent.select, *(["what had not finished"] if parent.from_failure else [])]
+    again = f"{', '.join(words)} again" if words else "everything anew"
+    return safe(f"{parent.run}, {again}; {counted(report.reused, 'step')} reused from there")
 
 
 def _epoch(epoch: Epoch) -> tuple[str, ...]:
