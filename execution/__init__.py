@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output
+    from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Nothing, Out, Output
     from execution.definition.job import JobDefinition, job
     from execution.definition.op import OpDefinition, op
     from execution.definition.resources import ResourceDefinition, ResourceParam, resource
@@ -30,6 +30,7 @@ _HOMES = {
     "Jitter": "definition.retries",
     "InitResourceContext": "running.resources",
     "JobDefinition": "definition.job",
+    "Nothing": "definition.ins_outs",
     "OpContext": "running.context",
     "OpDefinition": "definition.op",
     "OpExecutionContext": "running.context",
@@ -73,6 +74,7 @@ __all__ = [
     "InitResourceContext",
     "Jitter",
     "JobDefinition",
+    "Nothing",
     "OpContext",
     "OpDefinition",
     "OpExecutionContext",

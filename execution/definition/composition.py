@@ -148,7 +148,7 @@ class Invocation:
         inputs, scopes = [], []
         for name, value in bind(self._op, args, kwargs, where):
             source, scope = _source(value, composition, f"{where}, input {name!r}")
-            inputs.append(Input(name, source))
+            inputs.append(Input(name, source, order=name in self._op.nothing_inputs))
             scopes.append(scope)
         scope = _union(scopes, where)
         if scope and self._op.is_dynamic:

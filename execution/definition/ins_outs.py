@@ -18,6 +18,14 @@ def refuse_unknown(what: str, unknown: Mapping[str, Any]) -> None:
         raise DefinitionError(f"{what} has no argument {names} here; remove it")
 
 
+class Nothing:
+    """The type of an input or output that carries no value, only order: `In(Nothing)`, `Out(Nothing)`.
+
+    Such an input is no parameter of the function: it is passed by name, or by place after the others. Such an output
+    is given by ending.
+    """
+
+
 _NO_DEFAULT = object()
 
 

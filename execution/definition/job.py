@@ -11,7 +11,7 @@ from execution.definition.ins_outs import refuse_unknown
 from execution.definition.op import OpDefinition
 from execution.definition.resources import check_resources, stand_ins
 from execution.definition.retries import RetryPolicy, check_policy
-from execution.definition.wire_types import check_constants
+from execution.definition.wire_types import check_wires
 from execution.errors import DefinitionError
 from runstore.log.graph import Graph
 
@@ -53,7 +53,7 @@ class JobDefinition:
             )
         self.graph: Graph = composition.graph()
         self.ops: dict[str, OpDefinition] = composition.ops
-        check_constants(self.graph, self.ops)
+        check_wires(self.graph, self.ops)
         policy = check_policy(op_retry_policy, f"job {name!r}")
         self.retry_policies: dict[str, RetryPolicy] = (
             {**dict.fromkeys(self.ops, policy), **composition.retry_policies}

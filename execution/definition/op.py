@@ -14,7 +14,15 @@ from typing import Any, overload
 
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
-from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Out, Output, refuse_unknown
+from execution.definition.ins_outs import (
+    DynamicOut,
+    DynamicOutput,
+    In,
+    Nothing,
+    Out,
+    Output,
+    refuse_unknown,
+)
 from execution.definition.resources import checked_keys, is_resource
 from execution.definition.retries import RetryPolicy, check_policy
 from execution.definition.types import is_untyped, misfit
@@ -67,7 +75,12 @@ class OpDefinition:
         self.takes_context = bool(self.parameters) and self.parameters[0].name in CONTEXT_NAMES
         given = self.parameters[1:] if self.takes_context else self.parameters
         self.resource_parameters = [one.name for one in given if is_resource(one)]
-        self.inputs = [one for one in given if one.name != CONFIG_NAME and not is_resource(one)]
+        self._parameters = [
+            one for one in given if one.name != CONFIG_NAME and not is_resource(one)
+        ]
+        self.nothing_inputs = [name for name, one in ins.items() if is_nothing(one)]
+        """Inputs that are only waited for; no parameters of the function."""
+        self.inputs = [*self._parameters, *map(_unpassed, self.nothing_inputs)]
         self.required_resource_keys = checked_keys(required_resource_keys, f"op {name!r}").union(
             self.resource_parameters
         )
@@ -85,7 +98,7 @@ class OpDefinition:
             raise DefinitionError(
                 f"op name {self.name!r} is not a Python identifier; choose another"
             )
-        for parameter in self.inputs:
+        for parameter in self._parameters:
             if parameter.kind in (
                 parameter.VAR_POSITIONAL,
                 parameter.VAR_KEYWORD,
@@ -94,9 +107,14 @@ class OpDefinition:
                 raise DefinitionError(
                     f"op {self.name!r}: parameter {parameter} cannot be an input; name each input"
                 )
-        names = {parameter.name for parameter in self.inputs}
+        names = {parameter.name for parameter in self._parameters}
         for name in ins:
-            if name not in names:
+            if name in names and name in self.nothing_inputs:
+                raise DefinitionError(
+                    f"op {self.name!r}: input {name!r} is Nothing, so its function gets no value for it; remove the "
+                    "parameter"
+                )
+            if name not in names and name not in self.nothing_inputs:
                 raise DefinitionError(
                     f"op {self.name!r} declares In {name!r}, but its function has no such parameter"
                 )
@@ -158,7 +176,7 @@ class OpDefinition:
         """Input -> the type that `In` or the annotation declares, None where there is none."""
         hints = _hints(self.function)
         types = {}
-        for parameter in self.inputs:
+        for parameter in self._parameters:
             declared = self.ins[parameter.name].declared if parameter.name in self.ins else None
             declared = hints.get(parameter.name) if declared is None else declared
             types[parameter.name] = None if isinstance(declared, str) else declared
@@ -181,7 +199,7 @@ class OpDefinition:
         """The inputs without a default: each is connected in the job, or gets its value from the run config."""
         return [
             parameter.name
-            for parameter in self.inputs
+            for parameter in self._parameters
             if parameter.default is parameter.empty and parameter.name not in self.defaults
         ]
 
@@ -222,10 +240,30 @@ class OpDefinition:
     def declared(self) -> dict[str, Any]:
         """Output -> the type of its value, None where none is declared; for a dynamic output that of one value."""
         annotated = _annotated_outputs(self.function, list(self.outs))
-        return {
+        types = {
             name: out.declared if out.declared is not None else annotated.get(name)
             for name, out in self.outs.items()
         }
+        return {name: None.__class__ if one is Nothing else one for name, one in types.items()}
+
+    @cached_property
+    def nothing_outputs(self) -> tuple[str, ...]:
+        """Outputs that carry no value; they are given by ending, and stored as null."""
+        annotated = _annotated_outputs(self.function, list(self.outs))
+        return tuple(
+            name
+            for name, out in self.outs.items()
+            if (
+                out.declared is Nothing or (out.declared is None and annotated.get(name) is Nothing)
+            )
+            and not out.dynamic
+        )
+
+    @cached_property
+    def value_outputs(self) -> tuple[str, ...]:
+        """The outputs that a returned value is for: those that carry one, or all where none does."""
+        names = tuple(name for name in self.outs if name not in self.nothing_outputs)
+        return names or tuple(self.outs)
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -292,6 +330,16 @@ def op(
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)
+
+
+def is_nothing(one: Any) -> bool:
+    """True for a declared input that carries no value."""
+    return getattr(one, "declared", None) is Nothing
+
+
+def _unpassed(name: str) -> inspect.Parameter:
+    """An input that stands after those of the function, and that nobody has to connect."""
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
 
 
 def _inferred_out(function: Callable[..., Any]) -> Out:

@@ -1,4 +1,6 @@
-"""Which inputs of a graph have to be looked at before an op gets them, since what they read may be of another type."""
+"""Whether what is wired fits the types that are declared, as far as that is known before anything runs; and which
+inputs have to be looked at when it does.
+"""
 
 from collections.abc import Mapping
 from types import GenericAlias
@@ -12,18 +14,29 @@ from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Input, Node,
 Ops = Mapping[str, OpDefinition]
 
 
-def check_constants(graph: Graph, ops: Ops) -> None:
-    """Raise DefinitionError for a plain value that is not of the type that its input declares."""
+def check_wires(graph: Graph, ops: Ops) -> None:
+    """Raise DefinitionError for a plain value of another type than its input declares, and for a value of nothing."""
     for node in graph.nodes:
         for argument in node.inputs:
+            where = f"job {graph.name!r}, op {node.name!r}, input {argument.name!r}"
+            for single in argument.singles:
+                _check_nothing(argument, single, ops, where)
             declared = ops[node.name].input_types.get(argument.name)
             if isinstance(argument.source, Constant):
                 found = misfit(argument.source.value, declared)
                 if found is not None:
-                    raise DefinitionError(
-                        f"job {graph.name!r}, op {node.name!r}, input {argument.name!r}: {found}; "
-                        "pass a value of that type"
-                    )
+                    raise DefinitionError(f"{where}: {found}; pass a value of that type")
+
+
+def _check_nothing(argument: Input, single: Single, ops: Ops, where: str) -> None:
+    if isinstance(single, Constant):
+        if argument.order:
+            raise DefinitionError(f"{where} is Nothing and takes no value; pass a handle")
+    elif not argument.order and single.output in ops[single.node].nothing_outputs:
+        raise DefinitionError(
+            f"{where} was given output {single.output!r} of {single.node!r}, which is Nothing and has no value; "
+            f"declare the input with ins={{{argument.name!r}: In(Nothing)}}, or another type of output"
+        )
 
 
 def types_to_check(node: Node, graph: Graph, ops: Ops) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def reads(state: RunState) -> dict[int, tuple[StepId, str]]:
     """
     found: dict[int, tuple[StepId, str]] = {}
     for node in state.graph.nodes:
-        sources = list(node.sources())
+        sources = list(node.read_sources())
         if not sources:
             continue
         for prefix in state.prefixes(node):
@@ -229,7 +229,7 @@ def has_read(state: RunState, owner: StepId, output: str, key: str | None) -> St
     """A step that succeeded after reading an output of `owner`, or the piece `key` of it; None if there is none."""
     producer = state.graph.by_name[owner.node]
     for reader in state.graph.readers[owner.node]:
-        for source in reader.sources():
+        for source in reader.read_sources():
             if (source.node, source.output) == (owner.node, output):
                 for step in state.steps_of(reader):
                     if state.status(step) == SUCCEEDED and _reads_it(

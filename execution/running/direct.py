@@ -101,6 +101,8 @@ def _arguments(
     arguments = {**op.defaults, **dict(bind(op, args, kwargs, where))}
     for name in op.resource_parameters:
         arguments[name] = resources[name] if name in resources else getattr(context.resources, name)
+    for name in op.nothing_inputs:
+        arguments.pop(name, None)
     for name in op.required_inputs:
         if name not in arguments:
             raise DefinitionError(f"{where}: input {name!r} is missing; pass a value for it")

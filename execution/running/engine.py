@@ -118,6 +118,11 @@ class Engine:
             for node in graph.nodes
             if (checks := types_to_check(node, graph, job.ops))
         }
+        self._only_order = {
+            node.name: names
+            for node in graph.nodes
+            if (names := [argument.name for argument in node.inputs if argument.order])
+        }
         self._given = {
             node.name: given
             for node in self._state.graph.nodes
@@ -178,6 +183,8 @@ class Engine:
         arguments, seqs = self._inputs.resolve(node, step, self._record)
         if node.name in self._given:
             arguments.update(self._given[node.name])
+        for name in self._only_order.get(node.name, ()):
+            del arguments[name]
         op, step_key = self._job.ops[node.name], str(step)
         context = self._context(node, step)
         self._append(StepStarted(step_key, seqs, op.code, context.attempt))

@@ -201,7 +201,8 @@ class Attempt:
 
     def checked(self, result: Any) -> Iterator[Any]:
         """What an op gives, one given output after the other, each checked, none stored."""
-        for given in self._each(result):
+        each = self._each(result)
+        for given in self._with_nothing(each) if self._op.nothing_outputs else each:
             self.examine(given)
             yield given
         self.check_complete()
@@ -213,7 +214,10 @@ class Attempt:
 
     def events(self, result: Any) -> Iterator[AnyEvent]:
         """Store what the op gives; ends once everything is durable."""
-        for given in self._each(result):
+        each = self._each(result)
+        if self._op.nothing_outputs:
+            each = self._with_nothing(each)
+        for given in each:
             key, output = self.check(given), given.output_name
             serialized, said = self._serialized(output, given.value), given.metadata
             if said is not None or self._op.takes_context:
@@ -237,7 +241,7 @@ class Attempt:
 
     def _each(self, result: Any) -> Iterable[Any]:
         """What an op yields or returns, one given output after the other (rule D2)."""
-        outs = self._op.outs
+        outs = self._op.value_outputs
         if isinstance(result, types.GeneratorType):
             self.streams = True
             return result
@@ -246,7 +250,7 @@ class Attempt:
         if _are_given(result):
             return self._by_position(result) if self._has_places(result) else result
         if len(outs) == 1 and not self._keys:
-            return (Output(result, next(iter(outs))),)
+            return (Output(result, outs[0]),)
         if result is None or (isinstance(result, SEQUENCES) and not result):
             return ()
         if self._has_places(result):
@@ -256,15 +260,25 @@ class Attempt:
             f"DynamicOutput for its outputs {', '.join(outs)}, or return a list of DynamicOutput"
         )
 
+    def _with_nothing(self, each: Iterable[Any]) -> Iterator[Any]:
+        """What an op gives, and then the required outputs without a value that it did not name."""
+        yield from each
+        for name in self._op.nothing_outputs:
+            if name not in self._given and self._op.outs[name].is_required:
+                yield Output(None, name)
+
     def _by_position(self, result: tuple[Any, ...]) -> Iterator[Any]:
-        for (name, out), value in zip(self._op.outs.items(), result, strict=True):
-            if isinstance(value, list) and out.dynamic:
+        outs = self._op.outs
+        names = tuple(outs) if len(result) == len(outs) else self._op.value_outputs
+        for name, value in zip(names, result, strict=True):
+            if isinstance(value, list) and outs[name].dynamic:
                 yield from value
             else:
                 yield self._placed(value, name)
 
     def _has_places(self, result: Any) -> bool:
-        return isinstance(result, tuple) and len(result) == len(self._op.outs)
+        places = (len(self._op.outs), len(self._op.value_outputs))
+        return isinstance(result, tuple) and len(result) in places
 
     def _placed(self, value: Any, name: str) -> Any:
         """In a tuple an Output without a name of its own is that of its place."""

@@ -61,11 +61,13 @@ Single = FromOutput | FromCollect | Constant
 Source = FromOutput | FromCollect | Constant | FanIn
 
 
-class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """An argument of a node and where its value comes from."""
 
     name: str
     source: Source
+    order: bool = False
+    """It is only waited for: no value is read."""
 
     @property
     def singles(self) -> tuple[Single, ...]:
@@ -95,6 +97,13 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         """Every output that this node reads, without constants."""
         for argument in self.inputs:
             for single in argument.singles:
+                if not isinstance(single, Constant):
+                    yield single
+
+    def read_sources(self) -> Iterator[FromOutput | FromCollect]:
+        """Every output whose value this node reads, without those that it only waits for."""
+        for argument in self.inputs:
+            for single in argument.singles if not argument.order else ():
                 if not isinstance(single, Constant):
                     yield single
 

@@ -87,6 +87,7 @@ def test_the_exported_names() -> None:
         "DynamicOut",
         "Output",
         "DynamicOutput",
+        "Nothing",
         "OpContext",
         "OpExecutionContext",
         "execute",

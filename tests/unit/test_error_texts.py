@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from execution import DynamicOut, DynamicOutput, In, Out, Output, job, op
+from execution import DynamicOut, DynamicOutput, In, Nothing, Out, Output, job, op
 from execution.definition.job import JobDefinition
 
 
@@ -51,6 +51,14 @@ def wrong_output() -> dict[str, list[int]]:
 def wrong_items():
     yield DynamicOutput(1, "a")
     yield DynamicOutput("b", "b")
+
+
+@op(out=Out(Nothing))
+def nothing() -> None: ...
+
+
+@op(ins={"start": In(Nothing)})
+def after() -> None: ...
 
 
 def said(metadata: Any, **place: Any) -> None:
@@ -227,6 +235,23 @@ TABLE = [
         "3.8 no In",
         lambda: op(ins={"x": int})(echo.function),
         "op 'echo': ins 'x' is <class 'int'>; declare it with In(…)",
+    ),
+    # Nothing
+    Row(
+        "3.3 a value of nothing",
+        defined(lambda: echo(nothing())),
+        "job 'j', op 'echo', input 'x' was given output 'result' of 'nothing', which is Nothing and has no value; "
+        "declare the input with ins={'x': In(Nothing)}, or another type of output",
+    ),
+    Row(
+        "3.3 a constant for nothing",
+        defined(lambda: after(5)),
+        "job 'j', op 'after', input 'start' is Nothing and takes no value; pass a handle",
+    ),
+    Row(
+        "3.3 nothing as a parameter",
+        lambda: op(ins={"x": In(Nothing)})(echo.function),
+        "op 'echo': input 'x' is Nothing, so its function gets no value for it; remove the parameter",
     ),
     # Metadata
     Row(
