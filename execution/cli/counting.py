@@ -21,6 +21,8 @@ class OpCount:
     settled: int
     """Succeeded or skipped, now or in an earlier epoch."""
     failed: int
+    waiting: int = 0
+    """To be tried again when they are due."""
 
     @property
     def left(self) -> int:
@@ -31,6 +33,7 @@ class OpCount:
 def count_ops(state: RunState) -> list[OpCount]:
     """Every op in definition order; also while another thread applies events."""
     failed = Counter(step.node for step in list(state.failures))
+    waiting = Counter(step.node for step in list(state.waiting))
     return [
         OpCount(
             node.name,
@@ -38,6 +41,7 @@ def count_ops(state: RunState) -> list[OpCount]:
             state.graph.depth[node.name],
             *state.tally(node),
             failed[node.name],
+            waiting[node.name],
         )
         for node in state.graph.nodes
     ]
@@ -47,6 +51,8 @@ def progress_text(ops: list[OpCount]) -> str:
     """`213/598 clones of summarise done`, of the deepest mapped op with work left; of ops where there is none."""
     failed = sum(op.failed for op in ops)
     after = f", {failed:,} failed" if failed else ""
+    waiting = sum(op.waiting for op in ops)
+    after += f", {waiting:,} waiting for a retry" if waiting else ""
     mapped = [op for op in ops if op.mapped and op.left]
     if mapped:
         op = max(mapped, key=lambda one: one.depth)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from execution.cli.counting import OpCount, count_ops, progress_text
-from execution.cli.terminal import duration_text
+from execution.cli.terminal import duration_text, time_text
 from runstore.log.state import RunState
 
 if TYPE_CHECKING:
@@ -191,4 +191,14 @@ class LiveTable:
         if running:
             more = f" and {len(running) - 1} more" if len(running) > 1 else ""
             parts.append(f"running {running[0]}{more}")
+        elif self._state and self._state.waiting:
+            parts.append(_waiting_text(self._state))
         return self._note or "  ".join(parts)
+
+
+def _waiting_text(state: RunState) -> str:
+    waits = sorted((due, str(step)) for step, due in list(state.waiting.items()))
+    if not waits:
+        return ""
+    more = f" and {len(waits) - 1} more wait" if len(waits) > 1 else " waits"
+    return f"{waits[0][1]}{more} for a retry, due {time_text(waits[0][0])}"

@@ -12,6 +12,7 @@ COLOURS = {
     "succeeded": "green",
     "running": "cyan",
     "interrupted": "yellow",
+    "waiting": "yellow",
     "failed": "red",
     "crashed": "red",
     "blocked": "yellow",

@@ -17,7 +17,7 @@ from runstore.keys import format_step_key, parse_step_key
 from runstore.log.graph import Level, Node, Output
 from runstore.log.recorder import reference_of
 from runstore.log.state import RunState, StepId
-from runstore.log.transitions import FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED
+from runstore.log.transitions import FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, WAITING
 from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore
 
@@ -26,6 +26,7 @@ _NO_VALUE = {
     RUNNING: "has not ended",
     FAILED: "failed",
     SKIPPED: "was skipped",
+    WAITING: "failed and waits to be tried again",
 }
 
 

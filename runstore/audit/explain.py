@@ -21,6 +21,7 @@ from runstore.log.events import (
     StepFailed,
     StepInvalidated,
     StepReused,
+    StepRetried,
     StepSkipped,
     StepStarted,
     StepSucceeded,
@@ -58,7 +59,9 @@ class Explanation(msgspec.Struct, frozen=True):
     facts: tuple[Fact, ...]
     """What happened to the step, in the order of the log."""
     traceback: str = ""
-    """Of the error of a step that has failed."""
+    """Of the error of a step that has failed, or waits to be tried again."""
+    due: dt.datetime | None = None
+    """When a step that waits is."""
 
 
 def explain(store: RunStore, run: str, step: str) -> Explanation:
@@ -76,7 +79,8 @@ def explain(store: RunStore, run: str, step: str) -> Explanation:
         status=status,
         because=_because(state, known, status, story, alive=alive),
         facts=tuple(story.facts),
-        traceback=story.traceback if status == "failed" else "",
+        traceback=story.traceback if status in ("failed", "waiting") else "",
+        due=state.waiting.get(known),
     )
 
 
@@ -87,12 +91,12 @@ class _Story:
         self.facts: list[Fact] = []
         self.again = ""
         """Why the step's last start, or its next one, is not its first."""
-        self.started = self.settled = self.resumed = 0
+        self.started = self.settled = self.resumed = self.retried = 0
         self.settled_epoch = self.epoch = self.attempt = 0
         self.cause = self.traceback = self.parent = self.taken = ""
         self._step, self._key = step, str(step)
         self._settings: dict[str, Any] = {}
-        self._running = self._failed = False
+        self._running = self._failed = self._waiting = False
         self._ended: RunEnded | None = None
 
     def look(self, seq: int, event: AnyEvent) -> None:
@@ -100,7 +104,7 @@ class _Story:
         if isinstance(event, RunStarted | RunResumed):
             self._begin(seq, event)
         elif isinstance(event, RunEnded):
-            self._ended = event
+            self._ended, self._waiting = event, False
         elif isinstance(event, StepInvalidated):
             self._invalidated(seq, event)
         elif not isinstance(event, ReuseSealed) and event.step == self._key:
@@ -122,6 +126,10 @@ class _Story:
             self.again = f"attempt {self.attempt} had failed (seq {self.settled})"
             self._fact(seq, event, f"run resumed; {self.again}")
             self.settled = 0
+        elif self._waiting:
+            self._fact(
+                seq, event, "run resumed; it goes on waiting, with its full budget of retries"
+            )
         elif self.settled:
             self._fact(seq, event, f"run resumed; it had been settled at seq {self.settled}")
         self._running = self._failed = False
@@ -131,10 +139,10 @@ class _Story:
         if not named and self._key not in (event.steps or ()):
             return
         lost = f" ({', '.join(event.lost)})" if event.lost else ""
-        if self.settled or self._running or self._failed:
+        if self.settled or self._running or self._failed or self._waiting:
             self.again = f"its work no longer counted: {event.reason}{lost} (seq {seq})"
             self._fact(seq, event, f"invalidated: {event.reason}{lost}")
-        self.settled, self._running, self._failed = 0, False, False
+        self.settled, self._running, self._failed, self._waiting = 0, False, False, False
 
     def _happened(self, seq: int, event: AnyEvent) -> None:
         match event:
@@ -145,6 +153,7 @@ class _Story:
             case StepStarted():
                 self.taken = ""
                 self.started, self.attempt, self._running = seq, event.attempt, True
+                self._waiting = False
                 self._fact(
                     seq, event, f"attempt {event.attempt} started{_reading(event, self._settings)}"
                 )
@@ -168,9 +177,19 @@ class _Story:
                 self.traceback = event.error.traceback
                 self._settle(seq, event, f"attempt {event.attempt} failed: {self.cause}")
                 self._failed = True
+            case StepRetried():
+                self._retried(seq, event)
             case StepSkipped():
                 self.cause = event.cause
                 self._settle(seq, event, f"skipped: {event.cause}")
+
+    def _retried(self, seq: int, event: StepRetried) -> None:
+        self.cause = f"{event.error.type}: {event.error.message}"
+        self.traceback = event.error.traceback
+        self.again = f"attempt {event.attempt} had failed (seq {seq})"
+        self.retried, self._running, self._waiting = seq, False, True
+        then = f"to be tried again from {_time(event.due)} on"
+        self._fact(seq, event, f"attempt {event.attempt} failed, {then}: {self.cause}")
 
     def _settle(self, seq: int, event: AnyEvent, text: str) -> None:
         self.settled, self.settled_epoch, self._running = seq, event.epoch, False
@@ -196,6 +215,10 @@ def _reading(event: StepStarted, settings: dict[str, Any]) -> str:
     return f"; it reads {', '.join(named)}" if named else ""
 
 
+def _time(time: dt.datetime) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def _because(state: RunState, step: StepId, status: str, story: _Story, *, alive: bool) -> str:
     match status:
         case "succeeded":
@@ -214,6 +237,13 @@ def _because(state: RunState, step: StepId, status: str, story: _Story, *, alive
             return (
                 f"it was running (seq {story.started}) when epoch {story.epoch} died; "
                 "a resume will run it again"
+            )
+        case "waiting":
+            due = _time(state.waiting[step])
+            who = "it will be" if alive else "a resume will have it"
+            return (
+                f"attempt {story.attempt} failed (seq {story.retried}): {story.cause}; {who} tried again "
+                f"from {due} on"
             )
         case "blocked":
             return _why_blocked(state, step)

@@ -3,6 +3,7 @@
 Answered from the fold of the log and one row at a time, so that an op of a million clones can be paged.
 """
 
+import datetime as dt
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -24,6 +25,7 @@ KEY_STATES = (
     "skipped",
     "running",
     "interrupted",
+    "waiting",
     "blocked",
     "pending",
     "orphan",
@@ -37,10 +39,13 @@ class Key(msgspec.Struct, frozen=True):
     """The step key, `echo[a]`; it can be pasted into every command."""
     key_path: KeyPath
     status: str
-    """One of KEY_STATES. Interrupted: running when its executor died. Orphan: its key is not in the last seal."""
+    """One of KEY_STATES. Interrupted: running when its executor died. Waiting: to be tried again when it is due.
+    Orphan: its key is not in the last seal."""
     attempts: int
     why: str = ""
     """Why a pending step is to run: never started, interrupted, failed, lost or invalidated."""
+    due: dt.datetime | None = None
+    """When a waiting step is."""
 
 
 def keys(
@@ -77,7 +82,8 @@ def keys_of(
             place = state.find(step)
             attempts = place[0].attempts[place[1]] if place else 0
             why = remaining.why_pending(step) if step_status == "pending" else ""
-            yield Key(str(step), step.key_path, step_status, attempts, why)
+            due = state.waiting.get(step) if state.waiting else None
+            yield Key(str(step), step.key_path, step_status, attempts, why, due)
 
 
 def find_node(state: RunState, op: str) -> Node:

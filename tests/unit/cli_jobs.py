@@ -5,7 +5,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from execution import DynamicOut, DynamicOutput, OpContext, Out, Output, job, op
+from execution import (
+    DynamicOut,
+    DynamicOutput,
+    OpContext,
+    Out,
+    Output,
+    RetryRequested,
+    job,
+    op,
+)
 
 KEYS = ["a", "b/c", "-dash", "x[0]%", "é", "q'\"$"]
 
@@ -59,6 +68,18 @@ def count(texts: list[str]) -> int:
 @job
 def failing() -> None:
     count(fan().map(fragile).collect())
+
+
+@op
+def busy(context: OpContext, text: str) -> str:
+    if context.attempt == 1 and text == "B/C":
+        raise RetryRequested(seconds_to_wait=3600) from OSError("the service is busy")
+    return text
+
+
+@job
+def retrying() -> None:
+    count(fan().map(busy).collect())
 
 
 @op

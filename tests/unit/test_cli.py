@@ -265,7 +265,10 @@ def test_yaml_without_pyyaml_says_what_to_install(
     [
         (("run", "nowhere.py:job"), "no file nowhere.py"),
         (("run", "no_such_module:job"), "no module 'no_such_module'"),
-        (("run", f"{JOBS}:nothing"), "has no job 'nothing'; it has failing, many_formats, slow"),
+        (
+            ("run", f"{JOBS}:nothing"),
+            "has no job 'nothing'; it has failing, many_formats, retrying, slow",
+        ),
         (("run", f"{JOBS}:slow", "--run-id", "a/b"), "run id 'a/b' is not legal"),
         (("show", "2099"), "no run '2099'"),
         (("cat", "last", "lok[a]"), "did you mean 'look'?"),

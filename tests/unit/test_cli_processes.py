@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -284,3 +285,75 @@ def test_display_that_nobody_reads_stops_no_run(shell: Shell) -> None:
     process.stderr.close()
     assert process.wait(timeout=15) == 0
     assert status_of(shell)["status"] == "succeeded"
+
+
+# Retries
+
+
+def start_waiting(shell: Shell) -> subprocess.Popen[str]:
+    """A run in which nothing but a retry of `busy[b/c]` is to come, in an hour."""
+    process = shell.start("run", f"{JOBS}:retrying", "--run-id", "r")
+    database = shell.folder / ".runstore" / "runs.db"
+
+    def is_waiting() -> bool:
+        with contextlib.suppress(sqlite3.Error), sqlite3.connect(database) as connection:
+            rows = connection.execute("SELECT body ->> '$.step' FROM events WHERE seq > 1")
+            return ("busy[q'\"$]",) in rows.fetchall()
+        return False
+
+    wait_for(lambda: database.exists() and is_waiting())
+    time.sleep(0.1)  # until the outcome of the last clone is on disk too
+    return process
+
+
+def test_a_run_that_waits_can_be_looked_at_and_cancelled(shell: Shell) -> None:
+    """F3: its step is shown as waiting with the time when it is due; `runstore cancel` ends the wait within moments."""
+    process = start_waiting(shell)
+    [line] = shell.call("keys", "r", "busy", "--status", "waiting")[0].splitlines()
+    assert re.fullmatch(r"waiting +1 attempt  busy\[b/c\]  \(due 20[\d-]+ [\d:]+\)", line)
+    told = shell.call("explain", "r", "busy[b/c]")[0]
+    assert "attempt 1 failed (seq " in told
+    assert "OSError: the service is busy; it will be tried again from 20" in told
+    assert "1 waiting, due 20" in shell.call("show", "r")[0]
+    assert "OSError: the service is busy; due 20" in shell.call("log", "r")[0]
+    shell.call("cancel", "r")
+    process.communicate(timeout=15)
+    assert process.returncode == 3
+    out, _ = shell.call("resume", "r", "--dry-run")
+    assert "to run (1 failed, 1 never started)" in out
+    assert "6 steps succeeded" not in out
+    shell.call("resume", "r")
+    assert "ran again in epoch 2, since attempt 1 had failed" in shell.call(
+        "explain", "r", "busy[b/c]"
+    )[0].replace("\n", " ")
+
+
+def test_a_signal_ends_a_wait(shell: Shell) -> None:
+    """The first SIGINT ends a run in which nothing runs, at once."""
+    process = start_waiting(shell)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=15)
+    assert process.returncode == 130
+    shell.call("resume", "r")
+    assert status_of(shell)["status"] == "succeeded"
+
+
+def test_a_run_killed_while_it_waits_says_when_it_goes_on(shell: Shell) -> None:
+    """After SIGKILL the step still waits: the dry run and `explain` say until when, and the resume waits too."""
+    process = start_waiting(shell)
+    process.kill()
+    process.communicate()
+    out, _ = shell.call("resume", "r", "--dry-run")
+    assert "1 waiting for a retry, due 20" in out
+    assert "2 to run (1 waiting for a retry, 1 never started)" in out
+    assert "a resume will have it tried again from 20" in shell.call("explain", "r", "busy[b/c]")[0]
+    assert "failed and waits to be tried again" in shell.call("cat", "r", "busy[b/c]", code=2)[1]
+    again = shell.start("resume", "r")
+    wait_for(lambda: status_of(shell)["status"] == "running")
+    again.send_signal(signal.SIGTERM)
+    _, err = again.communicate(timeout=15)
+    assert again.returncode == 143
+    assert "resuming run r, epoch 2: 6 steps reused, 2 to run (1 waiting for a retry" in err
+    told = shell.call("explain", "r", "busy[b/c]")[0]
+    assert "run resumed; it goes on waiting, with its full budget of retries" in told
+    assert "attempt 1 had failed" in told

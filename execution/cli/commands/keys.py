@@ -6,7 +6,7 @@ import click
 
 from execution.cli.failure import Command
 from execution.cli.options import json_option, opened, run_argument, store_option
-from execution.cli.terminal import coloured, counted, print_json
+from execution.cli.terminal import coloured, counted, print_json, time_text
 from runstore.audit import KEY_STATES, Key, keys
 
 
@@ -49,4 +49,5 @@ def command(
 def _line(row: Key) -> str:
     attempts = counted(row.attempts, "attempt")
     why = f"  ({row.why})" if row.why else ""
+    why = f"  (due {time_text(row.due)})" if row.due else why
     return f"{coloured(row.status, 10)} {attempts:>11}  {row.step}{why}"

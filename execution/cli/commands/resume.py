@@ -10,7 +10,7 @@ from execution.cli.driving import drive, plan_lines
 from execution.cli.failure import Command, job_file_failure, typed
 from execution.cli.job_options import load
 from execution.cli.options import json_option, opened, run_argument, store_option
-from execution.cli.terminal import counted, listed, print_json, print_table
+from execution.cli.terminal import counted, listed, print_json, print_table, time_text
 from execution.errors import ExecutionError
 from execution.planning.resume_plan import NodePlan, ResumePlan
 from execution.running.launch import plan_resume, resume
@@ -128,6 +128,8 @@ def _same_options(ctx: click.Context) -> list[str]:
 
 def _row(node: NodePlan) -> tuple[str, ...]:
     why = "waiting for its keys" if node.waiting else listed(node.run)
+    if node.due:
+        why += f", due {time_text(node.due)}"
     if node.orphans:
         why += ("; " if why else "") + counted(node.orphans, "orphan")
     sealed = "?" if node.sealed is None else f"{node.sealed:,}"

@@ -18,6 +18,7 @@ from execution.cli.terminal import (
     time_text,
 )
 from runstore.audit import Epoch, OpSummary, RunReport, progress, show
+from runstore.log.remaining import NodeProgress
 
 
 @click.command(cls=Command)
@@ -100,6 +101,11 @@ def _op(op: OpSummary) -> tuple[str, ...]:
         "?" if far.sealed is None else f"{far.sealed:,}",
         f"{far.states.get('succeeded', 0):,}",
         f"{far.states.get('failed', 0):,}",
-        listed(other) or ("keys not known yet" if far.sealed is None else ""),
+        _other(other, far),
         duration_text(op.seconds),
     )
+
+
+def _other(counts: dict[str, int], far: NodeProgress) -> str:
+    due = f", due {time_text(far.due)}" if far.due else ""
+    return listed(counts) + due or ("keys not known yet" if far.sealed is None else "")
