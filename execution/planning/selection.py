@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from execution.errors import InvalidSelection
 from runstore.errors import InvalidKey
@@ -292,9 +292,11 @@ class Selector:
 
 def shared_levels(reader: Node, wire: Wire) -> tuple[Level, ...]:
     """The levels whose keys a step has in common with the steps that it reads over a wire."""
-    collected = getattr(wire.source, "level", None)
+    source: Any = wire.source
+    over = getattr(source, "over", None)  # several levels where a collect is collected again
+    collected = [one.level for one in over] if over else [getattr(source, "level", None)]
     return tuple(
-        level for level in wire.producer.scope if level in reader.scope and level != collected
+        level for level in wire.producer.scope if level in reader.scope and level not in collected
     )
 
 

@@ -140,7 +140,7 @@ def _taken(
         for _ in _stored_by(parent.state, node, step):
             event = next(stored)
             assert isinstance(event, STORES)
-            yield structs.replace(event, attempt=attempt)
+            yield event if event.attempt == attempt else structs.replace(event, attempt=attempt)
         for output, expansion in _expansions(parent.state, node, step):
             yield ExpansionSealed(key, output, len(expansion), expansion.digest, attempt=attempt)
         yield StepSucceeded(key, 0.0, attempt)
