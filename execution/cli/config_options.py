@@ -1,5 +1,6 @@
 """The run config as `run` and `resume` take it: files, merged from left to right, then single values on top."""
 
+import datetime as dt
 import json
 import re
 import tomllib
@@ -84,7 +85,16 @@ def read_config(file: Path) -> dict[str, Any]:
         raise ConfigError(f"{file}: {error}; correct the file") from None
     if not isinstance(config, dict):
         raise ConfigError(f"{file} holds a {type(config).__name__}; a run config is a table")
-    return config
+    return {name: _plain(value) for name, value in config.items()}
+
+
+def _plain(value: Any) -> Any:
+    """Dates and times of TOML and YAML as the text that stands in the file: a run config is JSON data."""
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    return value.isoformat() if isinstance(value, dt.date | dt.time) else value
 
 
 def _read_yaml(text: str) -> Any:

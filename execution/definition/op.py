@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, overload
 
+import msgspec
+
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.ins_outs import (
@@ -232,7 +234,7 @@ class OpDefinition:
         text = (
             f"version {self._version}"
             if self._version is not None
-            else _normal_source(self.function)
+            else _normal_source(self.function) + _defaults_text(self.defaults)
         )
         return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
@@ -330,6 +332,14 @@ def op(
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)
+
+
+def _defaults_text(defaults: Mapping[str, Any]) -> str:
+    """What `In` declares in place of defaults of the function, whose source has its own."""
+    try:
+        return msgspec.json.encode(defaults).decode() if defaults else ""
+    except (TypeError, ValueError):
+        return ", ".join(defaults)
 
 
 def is_nothing(one: Any) -> bool:

@@ -96,6 +96,7 @@ class _Story:
         self.cause = self.traceback = self.parent = self.taken = ""
         self._step, self._key = step, str(step)
         self._settings: dict[str, Any] = {}
+        self._waited_for: set[str] = set()
         self._running = self._failed = self._waiting = False
         self._ended: RunEnded | None = None
 
@@ -115,6 +116,9 @@ class _Story:
         self.epoch, self._ended = event.epoch, None
         if event.config is not None:
             self._settings = event.config.get("ops", {}).get(self._step.node, {})
+        if event.graph is not None and self._step.node in event.graph.by_name:
+            inputs = event.graph.by_name[self._step.node].inputs
+            self._waited_for = {argument.name for argument in inputs if argument.order}
         if isinstance(event, RunStarted):
             self.parent = event.parent.run if event.parent else ""
             return
@@ -154,9 +158,8 @@ class _Story:
                 self.taken = ""
                 self.started, self.attempt, self._running = seq, event.attempt, True
                 self._waiting = False
-                self._fact(
-                    seq, event, f"attempt {event.attempt} started{_reading(event, self._settings)}"
-                )
+                reading = _reading(event, self._settings, self._waited_for)
+                self._fact(seq, event, f"attempt {event.attempt} started{reading}")
             case OutputStored():
                 size = f"{event.reference.size_bytes:,} B"
                 text = f"{event.output} stored, {size} at {event.reference.path}"
@@ -205,14 +208,19 @@ def _said(metadata: dict[str, Any] | None) -> str:
     return f"; metadata {msgspec.json.encode(metadata).decode()}" if metadata else ""
 
 
-def _reading(event: StepStarted, settings: dict[str, Any]) -> str:
-    named = [
-        f"{name} from seq {', '.join(map(str, seqs[:_SHOWN_INPUTS]))}{' …' * (len(seqs) > _SHOWN_INPUTS)}"
+def _reading(event: StepStarted, settings: dict[str, Any], waited_for: set[str]) -> str:
+    named = {
+        name: f"{name} from seq {', '.join(map(str, seqs[:_SHOWN_INPUTS]))}{' …' * (len(seqs) > _SHOWN_INPUTS)}"
         for name, seq in event.inputs.items()
         if (seqs := [one for one in (seq if isinstance(seq, list) else [seq]) if one])
+    }
+    waited = [named.pop(name) for name in list(named) if name in waited_for]
+    read = [
+        *named.values(),
+        *(f"{name} from the run config" for name in settings.get("inputs", {})),
     ]
-    named += [f"{name} from the run config" for name in settings.get("inputs", {})]
-    return f"; it reads {', '.join(named)}" if named else ""
+    reading = f"; it reads {', '.join(read)}" if read else ""
+    return f"{reading}; it waited for {', '.join(waited)}" if waited else reading
 
 
 def _time(time: dt.datetime) -> str:

@@ -221,6 +221,20 @@ def test_configs_are_merged_and_single_values_set_on_top(call: Call) -> None:
     assert shown == config | {"n": 7}
 
 
+@pytest.mark.parametrize("name", ["c.toml", "c.yaml"])
+def test_dates_of_a_file_are_the_text_that_stands_there(call: Call, name: str) -> None:
+    """3.6: a run config is JSON data; TOML and YAML have dates, which come as ISO text."""
+    text = "ops: {configured: {config: {n: 1, since: 2026-11-22, at: [2026-11-22T10:00:00Z]}}}"
+    if name == "c.toml":
+        text = "[ops.configured.config]\nn = 1\nsince = 2026-11-22\nat = [2026-11-22T10:00:00Z]\n"
+    else:
+        pytest.importorskip("yaml")
+    Path(name).write_text(text)
+    call("run", f"{JOBS}:with_config", "--config", name)
+    config = json.loads(call("show", "--json").output)["config"]["ops"]["configured"]["config"]
+    assert config == {"n": 1, "since": "2026-11-22", "at": ["2026-11-22T10:00:00+00:00"]}
+
+
 @pytest.mark.parametrize(
     ("setting", "told"),
     [

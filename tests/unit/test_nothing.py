@@ -22,6 +22,7 @@ from execution import (
 from execution.definition.job import JobDefinition
 from execution.errors import StepError, WrongType
 from runstore import RunStore
+from runstore.audit import explain
 from runstore.log.events import OutputStored, StepStarted
 
 
@@ -86,7 +87,12 @@ def test_an_input_that_is_nothing_is_waited_for_and_not_passed(tmp_path: Path) -
         }
         assert inputs_of(store, "work") == {"x": stored["number"], "start": stored["prepare"]}
         rows = store.state("r").graph.by_name["work"].inputs
+        told = explain(store, "r", "work").facts[0].text
     assert [(one.name, one.order) for one in rows] == [("x", False), ("start", True)]
+    x, start = stored["number"], stored["prepare"]
+    assert (
+        told == f"attempt 1 started; it reads x from seq {x}; it waited for start from seq {start}"
+    )
     assert (tmp_path / "outputs/r/prepare/result.json").read_text() == "null"
 
 

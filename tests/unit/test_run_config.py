@@ -287,6 +287,19 @@ def test_a_declared_default_is_that_of_an_input_that_is_not_connected() -> None:
     assert op(name="f", ins={"x": In(default_value=None)})(lambda x: x)() is None
 
 
+def _same(x: Any) -> Any:
+    return x
+
+
+def test_a_declared_default_is_part_of_the_code() -> None:
+    """R5: another default in `In` is other code, as it is in the source of the function."""
+
+    def made(value: Any) -> str:
+        return op(ins={"x": In(default_value=value)})(_same).code
+
+    assert made(1) == made(1) != made(2)
+
+
 # An op called as a function
 
 
