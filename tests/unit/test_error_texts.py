@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from execution import DynamicOut, DynamicOutput, In, Nothing, Out, Output, job, op
+from execution import DynamicOut, DynamicOutput, In, Nothing, Out, Output, execute, job, op, rerun
 from execution.definition.job import JobDefinition
+from runstore import RunStore
 
 
 @op
@@ -95,6 +96,35 @@ def configured(run_config: Any, *, node: Any = load) -> Callable[[], Any]:
 def ran(body: Callable[[], Any]) -> Callable[[], Any]:
     """Define a job and run it."""
     return lambda: composed(body).execute_in_process()
+
+
+@op
+def listed(xs):
+    return xs
+
+
+def rerun_of(select: str, **more: Any) -> Callable[[], Any]:
+    """Run a job whose `echo[a]` fails, and rerun it."""
+
+    def provoke() -> None:
+        @op
+        def fails(x):
+            raise ValueError(x)
+
+        made = composed(lambda: listed(numbers().map(echo).map(fails).collect()))
+        store = RunStore.in_memory()
+        execute(made, store, run_id="first")
+        rerun("first", store, select=select, job=made, **more)
+
+    return provoke
+
+
+def used_and_removed() -> None:
+    """Delete a run whose outputs a rerun uses."""
+    made, store = composed(lambda: listed(one())), RunStore.in_memory()
+    execute(made, store, run_id="first")
+    rerun("first", store, select="listed", job=made, new_run_id="second")
+    store.remove("first")
 
 
 class Row(NamedTuple):
@@ -276,6 +306,42 @@ TABLE = [
         lambda: op(config_schema={"a": echo})(load.function),
         "op 'load': the config, field $.a, is declared as <op echo>, which is not supported; use a msgspec Struct, a "
         "dataclass, a pydantic model, a type such as int, list[str] or dict[str, int], or a dict of field to type",
+    ),
+    # Reruns
+    Row(
+        "3.10 no pattern",
+        rerun_of("echo, echo[a"),
+        "'echo[a' is not a pattern (in 'echo, echo[a'); write op, 'op[key]', 'op[2024-*]', with + or * before it for "
+        "what it needs, behind it for what needs it",
+    ),
+    Row(
+        "3.10 no key",
+        rerun_of("echo[100%]"),
+        "'echo[100%]' is not a pattern: '100%' is no part of a key; write % as %25, [ as %5B, ] as %5D",
+    ),
+    Row(
+        "3.10 an unknown op",
+        rerun_of("ecko"),
+        "'ecko' selects nothing of run 'first': job 'j' has no op 'ecko'; did you mean 'echo'? it has numbers, echo, "
+        "fails, listed",
+    ),
+    Row(
+        "3.10 an unknown key",
+        rerun_of("echo[b]"),
+        "'echo[b]' selects nothing of run 'first'; did you mean 'echo[a]'? `runstore keys first echo` lists all",
+    ),
+    Row(
+        "3.10 a gap",
+        rerun_of("listed"),
+        "run 'first' cannot be rerun so: 'listed' needs 'fails[a]', which is not selected, and cannot be reused since "
+        "it did not succeed there or needs what runs again; select it too, with '+listed' or, with all that it "
+        "needs, '*listed'",
+    ),
+    Row(
+        "3.10 a run in use",
+        used_and_removed,
+        "outputs of run 'first' are used by second, which took them in a rerun; delete these runs first, or `runstore "
+        "rm first --force`, after which they can be resumed only where steps can be made again",
     ),
 ]
 

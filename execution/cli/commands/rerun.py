@@ -9,7 +9,14 @@ from execution.cli.config_options import config_options, given_config
 from execution.cli.driving import drive, rerun_lines
 from execution.cli.failure import Command, job_file_failure, typed
 from execution.cli.job_options import load
-from execution.cli.options import json_option, level_option, opened, run_argument, store_option
+from execution.cli.options import (
+    json_option,
+    level_option,
+    opened,
+    outputs_option,
+    run_argument,
+    store_option,
+)
 from execution.cli.terminal import print_json, print_table
 from execution.errors import ExecutionError
 from execution.planning.rerun_plan import RerunNode, RerunPlan
@@ -30,6 +37,7 @@ from runstore.store import RunStore
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @json_option
 @store_option
+@outputs_option
 @level_option
 @click.pass_context
 def command(
@@ -46,6 +54,7 @@ def command(
     quiet: bool,
     as_json: bool,
     store: str | None,
+    outputs: str | None,
     level: str | None,
 ) -> None:
     """Start a new run of RUN's job in which the selected steps run; the others are taken from RUN by reference.
@@ -67,7 +76,7 @@ def command(
         "from_failure": from_failure,
         "job": load(job) if job else None,
     }
-    with opened(store, level=level) as found:
+    with opened(store, outputs, level) as found:
         what["run_config"] = given_config(
             config, settings, lambda: found.state(found.resolve(run)).config
         )
@@ -125,7 +134,7 @@ def _same_options(ctx: click.Context) -> list[str]:
     """What was given beside --dry-run: the rerun that follows does exactly what was planned."""
     words = [word for one in ctx.params["select"] for word in ("--select", one)]
     words += ["--from-failure"] if ctx.params["from_failure"] else []
-    for name in ("run_id", "job", "level"):
+    for name in ("run_id", "job", "outputs", "level"):
         if ctx.params[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(ctx.params[name])]
     words += [word for file in ctx.params["config"] for word in ("--config", str(file))]
