@@ -5,21 +5,18 @@ pydantic model, or anything else that msgspec can type) or by `@op(config_schema
 type. What fits is not changed: each attempt builds an object of its own from the data.
 """
 
-import difflib
-import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import msgspec
 from msgspec import inspect
 
+from execution.definition.config_paths import child, fact_and_place, instead, named_keys, refusal
 from execution.errors import DefinitionError
 from runstore.errors import ConfigError
 from runstore.outputs.serializers import type_name
 
-_WORD = re.compile(r"[A-Za-z_][\w-]*")
-_PLACED = re.compile(r"(.*?)(?: - at `(?:key` in `)?\$(.*)`)?", re.S)
 _INFO = (inspect.Type, inspect.Field)
 _OBJECTS = (inspect.StructType, inspect.DataclassType, inspect.TypedDictType)
 _SEQUENCES = (
@@ -42,26 +39,6 @@ class ConfigSchema(Protocol):
 
     def build(self, value: Any) -> Any:
         """What the op is given for data that fits."""
-
-
-def child(path: str, name: object) -> str:
-    """The path of a member: `$.ops.load`, `$.ops["my.load"]`."""
-    text = str(name)
-    return f"{path}.{text}" if _WORD.fullmatch(text) else f'{path}["{text}"]'
-
-
-def refusal(path: str, fact: str, remedy: str) -> ConfigError:
-    """An error of a run config in three parts."""
-    return ConfigError(f"run config: {path}: {fact}; {remedy}")
-
-
-def instead(name: object, known: Iterable[str], what: str = "it has") -> str:
-    """The remedy for a name that is not known: the one that was meant, else all that there are."""
-    names = list(known)
-    close = difflib.get_close_matches(str(name), names, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"{what} {', '.join(names) or 'none'}"
 
 
 def schema_of(declared: Any, where: str) -> ConfigSchema:
@@ -99,16 +76,24 @@ class Typed:
     def check(self, value: Any, path: str) -> None:
         """Fields first, since these can be named, then everything else."""
         _check_fields(value, self._info, path)
-        try:
-            self.build(value)
-        except (ValueError, TypeError) as error:
-            raise _misfit(str(error), path) from None
+        text = self._refusal(value)
+        if text:
+            fact, place = fact_and_place(text)
+            named = named_keys(place, value, lambda part: self._refusal(part) == text)
+            raise refusal(path + named, fact, "give it a value of that type")
 
     def check_missing(self, path: str) -> None:
         """An object without required fields may be left out."""
         if not isinstance(self._info, (*_OBJECTS, inspect.DictType)):
             raise refusal(path, f"{_named(self.declared)} is required", "give it a value")
         self.check({}, path)
+
+    def _refusal(self, value: Any) -> str:
+        try:
+            self.build(value)
+        except (ValueError, TypeError) as error:
+            return str(error)
+        return ""
 
     def build(self, value: Any) -> Any:
         """The value in its type."""
@@ -246,15 +231,6 @@ def _check_object(value: dict[str, Any], info: Any, path: str) -> None:
     for name, field in fields.items():
         if field.required and name not in value:
             raise refusal(child(path, name), "required field is missing", "give it a value")
-
-
-def _misfit(text: str, path: str) -> ConfigError:
-    """msgspec's "Expected `int`, got `str` - at `$.limit`" in our form."""
-    found = _PLACED.fullmatch(text)
-    fact, inner = (found[1], found[2] or "") if found else (text, "")
-    return refusal(
-        path + inner, fact[:1].lower() + fact[1:].replace("`", ""), "give it a value of that type"
-    )
 
 
 def _check_model_fields(value: Any, model: Any, path: str) -> None:

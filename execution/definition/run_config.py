@@ -8,7 +8,8 @@ default stand in the code.
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from execution.definition.config_schema import ConfigSchema, child, instead, refusal, schema_of
+from execution.definition.config_paths import child, instead, refusal
+from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.job import JobDefinition
 from execution.definition.op import OpDefinition
 from execution.definition.resources import ResourceDefinition

@@ -167,6 +167,33 @@ def test_lost_bytes_that_nobody_reads_are_not_made_again(tmp_path: Path) -> None
     assert resume("r", tmp_path, job=j).success
 
 
+def test_who_only_waited_has_not_read_what_was_lost(tmp_path: Path) -> None:
+    """R6: a lost output may come back different where those that succeeded had only waited for it."""
+    fails = [True]
+
+    @op(version="1")
+    def fickle(context: OpContext) -> int:
+        return context.epoch
+
+    @op(version="1")
+    def reads(x: int) -> int:
+        if fails[0]:
+            raise ValueError("not yet")
+        return x
+
+    @job
+    def j() -> None:
+        made = fickle()
+        finish(start=made)
+        finish(start=[made, fan().map(work).collect()])
+        reads(made)
+
+    execute(j, tmp_path, run_id="r")
+    (tmp_path / "outputs/r/fickle/result.json").unlink()
+    fails[0] = False
+    assert resume("r", tmp_path, job=j).output_for_node("reads") == 2
+
+
 def test_what_is_skipped_or_fails_upstream_counts(tmp_path: Path) -> None:
     """F1: an optional output without a value that is not given skips who waits for it; a failure blocks."""
 

@@ -158,6 +158,29 @@ def test_each_attempt_gets_a_config_of_its_own() -> None:
     assert result.output_for_node("grow") == {"0": 2, "1": 2, "2": 2}
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (
+            {"limit": 1, "by_name": {"a b": {"names": ["x", 2]}}},
+            '.by_name["a b"].names[1]: expected str',
+        ),
+        (
+            {"limit": 1, "by_name": {"x": {}, "y": {"nams": []}}},
+            ".by_name.y.nams: unknown field; did",
+        ),
+        ({"limit": 1, "by_name": {"x": {}, "y": 5}}, ".by_name.y: expected object, got int"),
+        ({"limit": 1, "since": "soon"}, ".since: invalid RFC3339 encoded date"),
+        ({"limit": 1, "inner": None}, ".inner: expected object, got null"),
+    ],
+)
+def test_the_place_is_named_through_tables_and_lists(given: Any, told: str) -> None:
+    """3.6: the path leads to the very value, through keys of tables and places of lists."""
+    with pytest.raises(ConfigError) as caught:
+        run(typed, given)
+    assert f"$.ops.typed.config{told}" in str(caught.value)
+
+
 def test_config_schema_checks_the_config_of_the_context() -> None:
     """3.6: Dagster's dict of field to type, a nested dict, a list of one type, and a bare type."""
     config = {"limit": 1, "in-ner": {"names": ["a"]}}
