@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from execution.definition.hooks import HookDefinition, failure_hook, success_hook
     from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Nothing, Out, Output
     from execution.definition.job import JobDefinition, job
     from execution.definition.op import OpDefinition, op
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from execution.planning.resume_plan import ResumePlan
     from execution.running.context import OpContext, OpExecutionContext
     from execution.running.direct import build_op_context
+    from execution.running.hook_runner import HookContext
     from execution.running.launch import execute, plan_resume, resume
     from execution.running.rerun import plan_rerun, rerun
     from execution.running.resources import InitResourceContext
@@ -26,9 +28,11 @@ _HOMES = {
     "DynamicOut": "definition.ins_outs",
     "DynamicOutput": "definition.ins_outs",
     "Failure": "definition.retries",
+    "HookContext": "running.hook_runner",
+    "HookDefinition": "definition.hooks",
     "In": "definition.ins_outs",
-    "Jitter": "definition.retries",
     "InitResourceContext": "running.resources",
+    "Jitter": "definition.retries",
     "JobDefinition": "definition.job",
     "Nothing": "definition.ins_outs",
     "OpContext": "running.context",
@@ -45,6 +49,7 @@ _HOMES = {
     "RunResult": "running.result",
     "build_op_context": "running.direct",
     "execute": "running.launch",
+    "failure_hook": "definition.hooks",
     "job": "definition.job",
     "op": "definition.op",
     "plan_rerun": "running.rerun",
@@ -52,6 +57,7 @@ _HOMES = {
     "resource": "definition.resources",
     "rerun": "running.rerun",
     "resume": "running.launch",
+    "success_hook": "definition.hooks",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, which would believe any name
@@ -70,6 +76,8 @@ __all__ = [
     "DynamicOut",
     "DynamicOutput",
     "Failure",
+    "HookContext",
+    "HookDefinition",
     "In",
     "InitResourceContext",
     "Jitter",
@@ -89,6 +97,7 @@ __all__ = [
     "RunResult",
     "build_op_context",
     "execute",
+    "failure_hook",
     "job",
     "op",
     "plan_rerun",
@@ -96,4 +105,5 @@ __all__ = [
     "rerun",
     "resource",
     "resume",
+    "success_hook",
 ]

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from execution import execute, rerun, resume  # noqa: E402
-from execution.running import step_runner  # noqa: E402
+from execution.running import hook_runner, step_runner  # noqa: E402
 from fixtures.stores.v1_job import offsets  # noqa: E402
 from runstore import RunStore  # noqa: E402
 from runstore.log import recorder, schema  # noqa: E402
@@ -76,7 +76,7 @@ def make_anonymous() -> None:
         told = describe(error)
         return ErrorInfo(told.type, told.message, told.traceback.replace(f"{ROOT}/", ""))
 
-    step_runner.describe_error = without_root
+    step_runner.describe_error = hook_runner.describe_error = without_root
     socket.gethostname = lambda: "localhost"
 
 

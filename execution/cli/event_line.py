@@ -13,6 +13,9 @@ from runstore.log.events import (
     Counts,
     DynamicOutputStored,
     ExpansionSealed,
+    HookFailed,
+    HooksDue,
+    HookSucceeded,
     OutputStored,
     ReuseSealed,
     RunCancelled,
@@ -92,6 +95,13 @@ def _essentials(event: AnyEvent) -> str:
             return safe(event.cause)
         case StepInvalidated():
             return event.reason + (f": {', '.join(event.lost)}" if event.lost else "")
+        case HooksDue():
+            return f"attempt {event.attempt}, {', '.join(event.hooks)}"
+        case HookSucceeded():
+            return event.hook
+        case HookFailed():
+            error = first_line(f"{event.error.type}: {event.error.message}")
+            return f"{event.hook}, {error}"
         case RunSucceeded() | RunFailed():
             return _totals(event.counts)
         case RunCancelled():

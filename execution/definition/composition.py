@@ -5,11 +5,12 @@ graph data.
 """
 
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from execution.definition.hooks import HookDefinition, Hooks, joined
 from execution.definition.retries import RetryPolicy, check_policy
 from execution.errors import DefinitionError
 from runstore.errors import NotStorable
@@ -43,6 +44,8 @@ class Composition:
         self.ops: dict[str, OpDefinition] = {}
         self.retry_policies: dict[str, RetryPolicy] = {}
         """Node -> its policy, else that of its op; without those that have neither."""
+        self.hooks: dict[str, Hooks] = {}
+        """Node -> its own hooks; without those that have none."""
 
     def graph(self) -> Graph:
         """What has been composed."""
@@ -109,7 +112,7 @@ def composing(job: str) -> Iterator[Composition]:
 
 
 class Invocation:
-    """An op about to be called: with an alias, with tags, with a retry policy."""
+    """An op about to be called: with an alias, with tags, with a retry policy, with hooks."""
 
     def __init__(
         self,
@@ -117,11 +120,13 @@ class Invocation:
         name: str | None = None,
         tags: Mapping[str, str] | None = None,
         retry_policy: RetryPolicy | None = None,
+        hooks: Hooks = (),
     ) -> None:
         self._op = op
         self._name = name
         self._tags = dict(tags or {})
         self._retry_policy = check_policy(retry_policy, f"op {op.name!r}") or op.retry_policy
+        self._hooks = hooks
 
     def alias(self, name: str) -> "Invocation":
         """Call the node by this name."""
@@ -129,15 +134,21 @@ class Invocation:
             raise DefinitionError(
                 f"alias {name!r} of op {self._op.name!r} is not a Python identifier; choose another"
             )
-        return Invocation(self._op, name, self._tags, self._retry_policy)
+        return Invocation(self._op, name, self._tags, self._retry_policy, self._hooks)
 
     def tag(self, tags: Mapping[str, str]) -> "Invocation":
         """Give the node more tags."""
-        return Invocation(self._op, self._name, {**self._tags, **tags}, self._retry_policy)
+        tags = {**self._tags, **tags}
+        return Invocation(self._op, self._name, tags, self._retry_policy, self._hooks)
 
     def with_retry_policy(self, retry_policy: RetryPolicy) -> "Invocation":
         """Give the node a retry policy, in place of its op's or its job's."""
-        return Invocation(self._op, self._name, self._tags, retry_policy)
+        return Invocation(self._op, self._name, self._tags, retry_policy, self._hooks)
+
+    def with_hooks(self, hooks: Iterable[HookDefinition]) -> "Invocation":
+        """Tell these hooks too how each step of the node ends."""
+        all_hooks = joined(f"op {self._op.name!r}", self._hooks, hooks)
+        return Invocation(self._op, self._name, self._tags, self._retry_policy, all_hooks)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         composition = _composing.get()
@@ -159,6 +170,8 @@ class Invocation:
         node = composition.add(self._op, self._name, self._tags, inputs, scope)
         if self._retry_policy is not None:
             composition.retry_policies[node.name] = self._retry_policy
+        if self._hooks:
+            composition.hooks[node.name] = self._hooks
         return _handles(composition, node)
 
 

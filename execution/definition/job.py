@@ -2,11 +2,12 @@
 
 import copy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, overload
 
 from execution.definition.composition import composing
+from execution.definition.hooks import HookDefinition, hooks_of_nodes
 from execution.definition.ins_outs import refuse_unknown
 from execution.definition.op import OpDefinition
 from execution.definition.resources import check_resources, stand_ins
@@ -35,6 +36,7 @@ class JobDefinition:
         tags: Mapping[str, str],
         op_retry_policy: RetryPolicy | None = None,
         resources: Mapping[str, Any] | None = None,
+        hooks: Iterable[HookDefinition] = (),
     ) -> None:
         self.name = name
         self.description = description
@@ -62,13 +64,25 @@ class JobDefinition:
         )
         """Node -> when its failed steps are tried again; without those that are not."""
         self.resources = dict(resources or {})
+        self.hooks = hooks_of_nodes(name, self.ops, hooks, composition.hooks)
+        """Node -> what is told how its steps end; without those that have none."""
         self._check_resources()
         self.__doc__ = function.__doc__
         self.__name__ = name
 
     def _check_resources(self) -> None:
         required = [(f"op {node!r}", op.required_resource_keys) for node, op in self.ops.items()]
+        for node, hooks in self.hooks.items():
+            of_hooks = [(hook.name, hook.required_resource_keys) for hook in hooks]
+            required += [(f"hook {name!r} of op {node!r}", keys) for name, keys in of_hooks]
         check_resources(f"job {self.name!r}", self.resources, required)
+
+    def with_hooks(self, hooks: Iterable[HookDefinition]) -> "JobDefinition":
+        """The same job, with more hooks for each of its ops; give it the name that this one had in its module."""
+        other = copy.copy(self)
+        other.hooks = hooks_of_nodes(self.name, self.ops, hooks, self.hooks)
+        other._check_resources()
+        return other
 
     def with_resources(self, given: Mapping[str, Any]) -> "JobDefinition":
         """The same job with stand-ins for some of its resources, for a test; it is no longer the one of its module."""
@@ -132,6 +146,7 @@ def job(
     tags: Mapping[str, str] | None = None,
     op_retry_policy: RetryPolicy | None = None,
     resource_defs: Mapping[str, Any] | None = None,
+    hooks: Iterable[HookDefinition] | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[[], object]], JobDefinition]: ...
 def job(
@@ -143,13 +158,15 @@ def job(
     tags: Mapping[str, str] | None = None,
     op_retry_policy: RetryPolicy | None = None,
     resource_defs: Mapping[str, Any] | None = None,
+    hooks: Iterable[HookDefinition] | None = None,
     **unknown: Any,
 ) -> JobDefinition | Callable[[Callable[[], object]], JobDefinition]:
     """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError.
 
     `op_retry_policy`: that of each op which has none of its own.
     `resource_defs`: key -> what ops require under it: a `@resource`, a plain object, or one with `__enter__` and
-    `__exit__`, which is entered when it is first needed and left when the run ends.
+    `__exit__`, which is entered when it is first needed and left when the run ends. `hooks`: what is told how each step
+    of each op ends.
     """
     refuse_unknown("@job", unknown)
 
@@ -161,6 +178,7 @@ def job(
             tags or {},
             op_retry_policy,
             resource_defs or {},
+            hooks or (),
         )
 
     return decorate if compose_fn is None else decorate(compose_fn)

@@ -16,6 +16,7 @@ import msgspec
 
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
+from execution.definition.hooks import HookDefinition
 from execution.definition.ins_outs import (
     DynamicOut,
     DynamicOutput,
@@ -224,6 +225,10 @@ class OpDefinition:
     def with_retry_policy(self, retry_policy: RetryPolicy) -> Invocation:
         """The same op as a node with a retry policy of its own."""
         return Invocation(self).with_retry_policy(retry_policy)
+
+    def with_hooks(self, hooks: Iterable[HookDefinition]) -> Invocation:
+        """The same op, with hooks that are told how each step ends."""
+        return Invocation(self).with_hooks(hooks)
 
     @cached_property
     def code(self) -> str:

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from execution.running.hook_runner import HookTicket
 from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told
 from runstore.outputs.output_store import OutputStore
@@ -21,8 +22,8 @@ class Executor(Protocol):
     def open(self, outputs: OutputStore, resources: Resources) -> None:
         """Get ready to run steps that write to these outputs; each process that runs them opens its own resources."""
 
-    def submit(self, ticket: Ticket) -> None:
-        """Run an attempt."""
+    def submit(self, ticket: Ticket | HookTicket) -> None:
+        """Run an attempt, or call a hook, which takes a place as an attempt does."""
 
     def next_message(self, timeout_s: float | None = None) -> Told | None:
         """Wait for what any running attempt tells next; None where none has after `timeout_s`, if that is given.

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+from execution.running.hook_runner import HookTicket, run_hook
 from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told, run_step
 from execution.running.worker import Worker
@@ -28,9 +29,12 @@ class InProcessExecutor:
         if outputs.parallel > 1:
             self._pool = ThreadPoolExecutor(outputs.parallel, thread_name_prefix="runstore-store")
 
-    def submit(self, ticket: Ticket) -> None:
-        """Queue an attempt; its code runs inside `next_message`."""
+    def submit(self, ticket: Ticket | HookTicket) -> None:
+        """Queue an attempt or the call of a hook; the code runs inside `next_message`."""
         assert self._outputs is not None
+        if isinstance(ticket, HookTicket):
+            self._messages = run_hook(ticket, self._outputs, self._worker)
+            return
         pool = self._pool if ticket.op.is_dynamic else None
         self._messages = run_step(ticket, self._outputs, pool, self._worker)
 

@@ -22,6 +22,7 @@ from execution.planning.resume_plan import ResumePlan, has_read
 from execution.planning.scheduler import Decision, Scheduler
 from execution.running.context import OpContext
 from execution.running.given import given_to
+from execution.running.hook_calls import HookCalls
 from execution.running.inputs import InputLost, InputResolver
 from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told
@@ -129,6 +130,8 @@ class Engine:
             if (given := given_to(node, job.ops[node.name], self._state.config))
         }
 
+        self._hook_calls = HookCalls(recorder, job, self._context)
+
     def run(self) -> None:
         """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
         self._executor.open(self._outputs, self._resources())
@@ -158,6 +161,8 @@ class Engine:
     # Deciding
 
     def _start_ready(self) -> None:
+        while self._hook_calls.queue and self._running < self._executor.capacity:
+            self._call_hook()
         while self._running < self._executor.capacity and not self._must_stop():
             if self._state.waiting:
                 self._due = self._scheduler.due(utc_now())
@@ -193,6 +198,14 @@ class Engine:
         self._running += 1
         checks, policy = self._checks.get(node.name), self._job.retry_policies.get(node.name)
         self._executor.submit(Ticket(op, context, arguments, step_key, checks, policy))
+
+    def _call_hook(self) -> None:
+        if not self._hook_calls.are_committed:
+            # Nothing leaves the process on an event that could still be lost.
+            self._recorder.commit(durable=self._state.level == "durable")
+            self._hook_calls.are_committed = True
+        self._running += 1
+        self._executor.submit(self._hook_calls.take())
 
     # Waiting
 
@@ -249,6 +262,10 @@ class Engine:
             self._input_lost(told.step_key, told.lost)
         for event in told.events if told.wait_s is None else _with_due(told.events, told.wait_s):
             self._append(self._reproduced(event) if self._state.lost else event)
+        if told.is_last and self._job.hooks:
+            due = self._hook_calls.due(_step(told.step_key), told)
+            if due is not None:
+                self._append(due)
         if told.wait_s is not None:
             step = _step(told.step_key)
             self._scheduler.wait(step, self._state.waiting[step])

@@ -13,6 +13,8 @@ from runstore.log.events import (
     CollectResolved,
     DynamicOutputStored,
     ExpansionSealed,
+    HookFailed,
+    HookSucceeded,
     OutputStored,
     ReuseSealed,
     RunEnded,
@@ -182,6 +184,11 @@ class _Story:
                 self._failed = True
             case StepRetried():
                 self._retried(seq, event)
+            case HookSucceeded():
+                self._fact(seq, event, f"hook {event.hook} was called")
+            case HookFailed():
+                error = f"{event.error.type}: {event.error.message}"
+                self._fact(seq, event, f"hook {event.hook} failed: {error}")
             case StepSkipped():
                 self.cause = event.cause
                 self._settle(seq, event, f"skipped: {event.cause}")

@@ -233,6 +233,33 @@ class StepInvalidated(Event, frozen=True, kw_only=True, tag="StepInvalidated"):
     """Of the step's outputs the lost ones, `output` or `output[key]`; only these take new references (rule R6)."""
 
 
+class HooksDue(Event, frozen=True, tag="HooksDue"):
+    """The outcome of an attempt is to be told to these hooks; committed with it."""
+
+    step: str
+    hooks: tuple[str, ...]
+    outcome: int
+    """Seq of the `StepSucceeded` or `StepFailed`."""
+    attempt: int = 1
+
+
+class HookSucceeded(Event, frozen=True, tag="HookSucceeded"):
+    """A hook was called and has returned; of the attempt that it was told of."""
+
+    step: str
+    hook: str
+    attempt: int = 1
+
+
+class HookFailed(Event, frozen=True, tag="HookFailed"):
+    """A hook was called and has raised. It changes nothing else."""
+
+    step: str
+    hook: str
+    error: ErrorInfo
+    attempt: int = 1
+
+
 class RunSucceeded(Event, frozen=True, tag="RunSucceeded"):
     """Every step succeeded or was skipped."""
 
@@ -270,6 +297,9 @@ AnyEvent = (
     | StepRetried
     | StepSkipped
     | StepInvalidated
+    | HooksDue
+    | HookSucceeded
+    | HookFailed
     | RunSucceeded
     | RunFailed
     | RunCancelled

@@ -9,6 +9,8 @@ import datetime as dt
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from runstore.errors import InvalidKey, LogDamaged
 from runstore.keys import KeyPath, format_step_key, parse_step_key
 from runstore.log.codec import keys_digest
@@ -19,6 +21,9 @@ from runstore.log.events import (
     DynamicOutputStored,
     Event,
     ExpansionSealed,
+    HookFailed,
+    HooksDue,
+    HookSucceeded,
     OutputStored,
     ReuseSealed,
     RunCancelled,
@@ -37,6 +42,7 @@ from runstore.log.events import (
 )
 from runstore.log.graph import Graph, Level, Node, project
 from runstore.log.transitions import (
+    FAILED,
     FAILED_BEFORE,
     INTERRUPTED,
     INVALIDATED,
@@ -90,6 +96,8 @@ class RunState:
         """Step -> how many of the last epochs in a row died while it ran (rule R2)."""
         self.lost: dict[StepId, frozenset[str]] = {}
         """Step that runs again for lost bytes -> its lost outputs (rule R6)."""
+        self.hooks_due: dict[tuple[StepId, int], HooksDue] = {}
+        """Step and attempt -> the hooks that its outcome is still to be told to."""
         self._expansions: dict[tuple[str, str, KeyPath], Expansion] = {}
         self._open: dict[StepId, dict[str, OpenExpansion]] = {}
         self._steps: dict[tuple[str, KeyPath], Steps] = {}
@@ -436,6 +444,27 @@ class RunState:
         elif why != INTERRUPTED:
             self.lost.pop(step, None)
 
+    def _hooks_due(self, seq: int, event: HooksDue) -> None:
+        step, columns, slot = self._place(seq, event.step)
+        if (
+            columns.status[slot] not in (SUCCEEDED, FAILED)
+            or (step, event.attempt) in self.hooks_due
+        ):
+            raise self._damaged(seq, f"tells hooks of {event.step!r}, which has not just ended")
+        self._check_attempt(seq, event.attempt, columns, slot)
+        self.hooks_due[step, event.attempt] = event
+
+    def _hook_ended(self, seq: int, event: HookSucceeded | HookFailed) -> None:
+        step = self._place(seq, event.step)[0]
+        due = self.hooks_due.pop((step, event.attempt), None)
+        if due is None or event.hook not in due.hooks:
+            raise self._damaged(
+                seq, f"ends hook {event.hook!r} of {event.step!r}, which is not due"
+            )
+        left = tuple(hook for hook in due.hooks if hook != event.hook)
+        if left:
+            self.hooks_due[step, event.attempt] = msgspec.structs.replace(due, hooks=left)
+
     def _run_ended(self, seq: int, event: RunEnded) -> None:
         self.ended = event
         for step in self.waiting:  # a run that is over waits for nothing
@@ -550,6 +579,9 @@ _APPLY: Final[dict[type[Event], Any]] = {
     StepRetried: RunState._step_retried,
     StepSkipped: RunState._step_skipped,
     StepInvalidated: RunState._step_invalidated,
+    HooksDue: RunState._hooks_due,
+    HookSucceeded: RunState._hook_ended,
+    HookFailed: RunState._hook_ended,
     RunSucceeded: RunState._run_ended,
     RunFailed: RunState._run_ended,
     RunCancelled: RunState._run_ended,
