@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from execution.definition.graph import GraphDefinition, graph
     from execution.definition.hooks import HookDefinition, failure_hook, success_hook
     from execution.definition.ins_outs import DynamicOut, DynamicOutput, In, Nothing, Out, Output
     from execution.definition.job import JobDefinition, job
@@ -28,6 +29,7 @@ _HOMES = {
     "DynamicOut": "definition.ins_outs",
     "DynamicOutput": "definition.ins_outs",
     "Failure": "definition.retries",
+    "GraphDefinition": "definition.graph",
     "HookContext": "running.hook_runner",
     "HookDefinition": "definition.hooks",
     "In": "definition.ins_outs",
@@ -49,6 +51,7 @@ _HOMES = {
     "RunResult": "running.result",
     "build_op_context": "running.direct",
     "execute": "running.launch",
+    "graph": "definition.graph",
     "failure_hook": "definition.hooks",
     "job": "definition.job",
     "op": "definition.op",
@@ -76,6 +79,7 @@ __all__ = [
     "DynamicOut",
     "DynamicOutput",
     "Failure",
+    "GraphDefinition",
     "HookContext",
     "HookDefinition",
     "In",
@@ -98,6 +102,7 @@ __all__ = [
     "build_op_context",
     "execute",
     "failure_hook",
+    "graph",
     "job",
     "op",
     "plan_rerun",

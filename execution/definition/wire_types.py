@@ -65,7 +65,7 @@ def _arrives_as(source: Single, graph: Graph, ops: Ops) -> Any:
     produced = ops[source.node].declared.get(source.output)
     kind = object if is_untyped(produced) else produced
     if isinstance(source, FromCollect):
-        for one in reversed(getattr(source, "over", (source,))):
+        for one in reversed(source.over):
             of_keys = one.form == "dict"
             kind = GenericAlias(dict, (str, kind)) if of_keys else GenericAlias(list, kind)
     return kind

@@ -224,7 +224,7 @@ class Division:
 
     def _needs(self, node: Node) -> Iterator[_Need]:
         for wire in self.graph.wires[node.name]:
-            shared = shared_levels(node, wire)
+            shared = shared_levels(wire)
             yield _Need(wire.producer, shared)
             for (
                 level
@@ -312,7 +312,7 @@ def rerun_nodes(division: Division | None, state: RunState) -> tuple[RerunNode, 
                 reuse=progress.done - left_out,
                 run=sum(progress.pending.values()),
                 left_out=left_out,
-                waiting=progress.sealed is None,
+                waiting=progress.unsealed > 0,
             )
         )
     return tuple(rows)

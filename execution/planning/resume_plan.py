@@ -5,14 +5,15 @@ exactly what the other says (rule R4).
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Literal
 
 import msgspec
 
 from execution.errors import CodeChanged, PlanChanged
+from runstore.keys import KeyPath
 from runstore.log.events import StepInvalidated
-from runstore.log.graph import FromCollect, FromOutput, Graph, Level, Node, project
+from runstore.log.graph import FromCollect, Graph, Level, Node, Wire
 from runstore.log.remaining import NodeProgress, Remaining
 from runstore.log.state import RunState, StepId
 from runstore.log.transitions import SUCCEEDED, TO_RUN
@@ -71,7 +72,7 @@ def node_plans(state: RunState) -> tuple[NodePlan, ...]:
             sealed=progress.sealed,
             reuse=progress.done,
             run=_to_run(progress),
-            waiting=progress.sealed is None,
+            waiting=progress.unsealed > 0,
             orphans=progress.orphans,
             due=progress.due,
         )
@@ -157,98 +158,75 @@ def reads(state: RunState) -> dict[int, tuple[StepId, str]]:
     """
     found: dict[int, tuple[StepId, str]] = {}
     for node in state.graph.nodes:
-        sources = list(node.read_sources())
-        if not sources:
+        wires = [wire for wire in state.graph.wires[node.name] if wire.reads]
+        if not wires:
             continue
+        collected: set[tuple[int, KeyPath]] = set()
         for prefix in state.prefixes(node):
             if not any(status in state.steps(node, prefix).status for status in TO_RUN):
                 continue
-            for step in state.sealed_steps(node):
-                if state.status(step) in TO_RUN:
-                    for source in sources:
-                        _add_reads(state, node, step, source, found)
+            for step in _steps_below(state, node, prefix):
+                for wire in wires if state.status(step) in TO_RUN else ():
+                    path = wire.path(step.key_path)
+                    if isinstance(wire.source, FromCollect):
+                        if (id(wire), path) in collected:  # the same for many steps
+                            continue
+                        collected.add((id(wire), path))
+                    found.update(_stored(state, wire, path))
     return found
 
 
-def _add_reads(
-    state: RunState,
-    node: Node,
-    step: StepId,
-    source: FromOutput | FromCollect,
-    found: dict[int, tuple[StepId, str]],
-) -> None:
-    producer = state.graph.by_name[source.node]
-    output = producer.output(source.output)
-    dynamic = output is not None and output.dynamic
-    if isinstance(source, FromOutput) and dynamic:
-        level = next(
-            level
-            for level in node.scope
-            if (level.node, level.output) == (source.node, source.output)
-        )
-        path = project(step.key_path, node.scope, producer.scope)
-        _add_piece(
-            state, source, StepId(source.node, path), step.key_path[node.scope.index(level)], found
-        )
-    elif isinstance(source, FromOutput):
-        owner = StepId(source.node, project(step.key_path, node.scope, producer.scope))
-        _add_plain(state, owner, source.output, found)
-    elif dynamic:
-        owner = StepId(source.node, project(step.key_path, node.scope, producer.scope))
-        expansion = state.expansion(source.level, owner.key_path)
-        for key in expansion.ordered_keys() if expansion else ():
-            _add_piece(state, source, owner, key, found)
-    else:
-        for owner in state.sealed_steps(producer):
-            _add_plain(state, owner, source.output, found)
+def _steps_below(state: RunState, node: Node, prefix: KeyPath) -> Iterator[StepId]:
+    expansion = state.expansion_under(node, prefix) if node.scope else None
+    if expansion is None:
+        return iter(() if node.scope else [StepId(node.name, ())])
+    return (StepId(node.name, (*prefix, key)) for key in expansion.ordered_keys())
 
 
-def _add_plain(
-    state: RunState, owner: StepId, output: str, found: dict[int, tuple[StepId, str]]
-) -> None:
-    seq = state.kept_seq(owner, output)
-    if seq:
-        found[seq] = (owner, output)
+def _stored(state: RunState, wire: Wire, path: KeyPath) -> Iterator[tuple[int, tuple[StepId, str]]]:
+    """(seq, (step, label)) of what is read through a wire at a path."""
+    source = wire.source
+    paths: Iterable[KeyPath] = (path,)
+    if isinstance(source, FromCollect):
+        paths = _collected_paths(state, wire, path)
+    for one in paths:
+        if wire.pieces:
+            owner, label = (
+                StepId(source.node, one[:-1]),
+                str(StepId(source.output, one[-1:])),
+            )
+            counts = state.status(owner) == SUCCEEDED or owner in state.lost
+            level = Level(source.node, source.output)
+            seq = state.piece_seq(level, owner.key_path, one[-1]) if counts else 0
+        else:
+            owner, label = StepId(source.node, one), source.output
+            seq = state.kept_seq(owner, label)
+        if seq:
+            yield seq, (owner, label)
 
 
-def _add_piece(
-    state: RunState,
-    source: FromOutput | FromCollect,
-    owner: StepId,
-    key: str,
-    found: dict[int, tuple[StepId, str]],
-) -> None:
-    if state.status(owner) != SUCCEEDED and owner not in state.lost:
+def _collected_paths(
+    state: RunState, wire: Wire, path: KeyPath, depth: int = 0
+) -> Iterator[KeyPath]:
+    assert isinstance(wire.source, FromCollect)
+    if depth == len(wire.source.over):
+        yield path
         return
-    seq = state.piece_seq(Level(source.node, source.output), owner.key_path, key)
-    if seq:
-        found[seq] = (owner, str(StepId(source.output, (key,))))
+    maker_path = tuple([path[place] for place in wire.makers[depth]])
+    expansion = state.expansion(wire.source.over[depth].level, maker_path)
+    for key in expansion.ordered_keys() if expansion else ():
+        yield from _collected_paths(state, wire, (*path, key), depth + 1)
 
 
 def has_read(state: RunState, owner: StepId, output: str, key: str | None) -> StepId | None:
     """A step that succeeded after reading an output of `owner`, or the piece `key` of it; None if there is none."""
-    producer = state.graph.by_name[owner.node]
+    path = owner.key_path if key is None else (*owner.key_path, key)
     for reader in state.graph.readers[owner.node]:
-        for source in reader.read_sources():
-            if (source.node, source.output) == (owner.node, output):
-                for step in state.steps_of(reader):
-                    if state.status(step) == SUCCEEDED and _reads_it(
-                        reader, step, source, producer, owner, key
-                    ):
+        for wire in state.graph.wires[reader.name]:
+            if wire.reads and (wire.source.node, wire.source.output) == (owner.node, output):
+                # A collect reads more than this path; what both know of it are the keys of the wire's scope.
+                keys = dict(zip(wire.at, path, strict=False))
+                for step in state.sealed_steps(reader, keys):
+                    if state.status(step) == SUCCEEDED:
                         return step
     return None
-
-
-def _reads_it(
-    reader: Node,
-    step: StepId,
-    source: FromOutput | FromCollect,
-    producer: Node,
-    owner: StepId,
-    key: str | None,
-) -> bool:
-    if isinstance(source, FromCollect):
-        return True
-    if key is not None:
-        return step.key_path[reader.scope.index(Level(source.node, source.output))] == key
-    return project(step.key_path, reader.scope, producer.scope) == owner.key_path

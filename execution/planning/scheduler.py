@@ -1,26 +1,27 @@
 """Which step comes next. Pure: no clock, no disk; everything it knows of the run it asks RunState.
 
-A sealed expansion enters the queue as one cursor per node, not as N entries. A step is ready when all it reads is
-settled; a failed step never settles, so what needs it is never ready, and nobody has to be told (rule F2). The order is
-that of rule X4, so that a chain finishes before the next begins.
+A sealed expansion enters the queue as one cursor per node, not as N entries; a product of expansions is walked, never
+made. A step is ready when all it reads is settled; a failed step never settles, so what needs it is never ready, and
+nobody has to be told (rule F2). The order is that of rule X4, so that a chain finishes before the next begins.
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from itertools import count, groupby
 from typing import NamedTuple
 
+from execution.planning.collects import OPEN, READY, SKIP, Progress, readiness
 from runstore.keys import KeyPath
 from runstore.log.columns import Expansion, Steps
-from runstore.log.graph import FromCollect, Level, Node, Wire, project
+from runstore.log.graph import FromCollect, Level, Node, Wire
 from runstore.log.state import RunState, StepId
-from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
-
-READY, SKIP, OPEN = 0, 1, 2
+from runstore.log.transitions import FAILED, PENDING, SKIPPED, SUCCEEDED
 
 _Order = tuple[bool, tuple[int, ...], int, int, int]
 """Late or not, ordinals of the keys, minus the depth, place in the definition, and a number that no two share."""
+_Shared = tuple[tuple[int, int], ...]
+"""(place in the reader's key path, place in the producer's) of each key that both have."""
 
 
 class Decision(NamedTuple):
@@ -61,16 +62,17 @@ class Scheduler:
     def __init__(self, state: RunState) -> None:
         self._state = state
         self._graph = graph = state.graph
-        self._heap: list[tuple[_Order, KeyPath, _Cursor | None]] = []
+        self._heap: list[tuple[_Order, KeyPath, _Cursor | None, Iterator[KeyPath] | None]] = []
         self._numbers = count()
         self._waiting: list[tuple[datetime, StepId]] = []
         self._due: set[StepId] = set()
         """Steps that waited, whose time has come; in the queue once their inputs are settled."""
+        self._progress: Progress = {}
         self._index = {node.name: index for index, node in enumerate(graph.nodes)}
         self._arguments = {
             node.name: _arguments_of(node, graph.wires[node.name]) for node in graph.nodes
         }
-        self._barriers = {node.name: self._barriers_of(node) for node in graph.nodes}
+        self._gates = {node.name: _gates_of(node, graph.wires[node.name]) for node in graph.nodes}
         self._waking = {node.name: self._woken_by(node) for node in graph.nodes}
         self.rebuild()
 
@@ -80,16 +82,23 @@ class Scheduler:
         self._due.clear()
         self._waiting = [(due, step) for step, due in self._state.waiting.items()]
         heapq.heapify(self._waiting)
+        self._progress.clear()
         for node in self._graph.nodes:
-            self._consider_all(node)
+            self._consider_all(node, {})
+        for step in self._state.deaths:
+            if self._is_late(step):
+                keys = dict(enumerate(step.key_path))
+                self._consider_all(self._graph.by_name[step.node], keys)
 
     def settled(self, step: StepId) -> None:
         """A step succeeded or was skipped: look at what reads it."""
-        for reader, at_key in self._waking[step.node]:
-            if at_key:
+        for reader, shared in self._waking[step.node]:
+            if shared is None:
                 self._consider(reader, step.key_path)
+            elif len(shared) == len(reader.scope):
+                self._consider(reader, tuple([step.key_path[place] for _, place in shared]))
             else:
-                self._consider_all(reader)
+                self._consider_all(reader, {at: step.key_path[place] for at, place in shared})
 
     def wait(self, step: StepId, due: datetime) -> None:
         """A step is to be tried again: it is not ready before it is due (rule X4)."""
@@ -113,31 +122,23 @@ class Scheduler:
             heapq.heappush(self._waiting, entry)
         return ahead
 
-    def _woken_by(self, node: Node) -> list[tuple[Node, bool]]:
-        """The nodes to look at when a step of `node` settles: at the same key, or at every key."""
+    def _woken_by(self, node: Node) -> list[tuple[Node, _Shared | None]]:
+        """The nodes to look at when a step of `node` settles, and the keys that they share with it; None for all keys
+        of both.
+        """
         levels = {Level(node.name, output) for output in self._graph.dynamic_outputs[node.name]}
-        woken = []
+        woken: list[tuple[Node, _Shared | None]] = []
         for reader in self._graph.nodes:
-            wires = self._graph.wires[reader.name]
-            read = [wire for wire in wires if wire.producer is node]
-            collects = any(
-                isinstance(wire.source, FromCollect) and wire.source.level in levels
-                for wire in wires
-            )
-            if read or collects or levels.intersection(reader.scope):
-                at_key = bool(node.scope) and bool(read) and all(wire.aligned for wire in read)
-                woken.append((reader, at_key and not collects))
+            found = {
+                _shared(wire, node)
+                for wire in self._graph.wires[reader.name]
+                if wire.producer is node or levels.intersection(_levels_over(wire))
+            }
+            least = [one for one in found if not any(set(other) < set(one) for other in found)]
+            for shared in sorted(least):
+                same = reader.scope == node.scope and len(shared) == len(reader.scope)
+                woken.append((reader, None if same and reader.scope else shared))
         return woken
-
-    def _barriers_of(self, node: Node) -> list[Wire]:
-        """The collects of a mapped node that do not depend on the last key of its path."""
-        found = []
-        for wire in self._graph.wires[node.name]:
-            if node.scope and isinstance(wire.source, FromCollect):
-                maker = self._graph.by_name[wire.source.level.node]
-                if node.scope[-1] not in (*maker.scope, *wire.producer.scope[:-1]):
-                    found.append(wire)
-        return found
 
     # Into the queue
 
@@ -148,37 +149,67 @@ class Scheduler:
         if self._state.status(step) == PENDING:
             self._push(node, key_path, self._ordinals(node, key_path), self._is_late(step))
 
-    def _consider_all(self, node: Node) -> None:
-        if not node.scope:
+    def _consider_all(self, node: Node, keys: Mapping[int, str]) -> None:
+        """Queue the steps of a node that have these `keys` at these places of their key path."""
+        last = len(node.scope) - 1
+        if last < 0:
             self._consider(node, ())
-        elif all(self._state.status(StepId(level.node, ())) == SUCCEEDED for level in node.scope):
-            for prefix in self._state.prefixes(node):
-                self._walk_all(node, prefix)
+        elif last in keys:
+            for prefix in self._prefixes(node, keys):
+                if self._is_sealed(node, prefix, keys[last]):
+                    self._consider(node, (*prefix, keys[last]))
+        else:
+            self._walk_next(node, self._prefixes(node, keys))
 
-    def _walk_all(self, node: Node, prefix: KeyPath) -> None:
-        expansion = self._state.expansion_under(node, prefix)
-        if expansion is None or self._waits_for_all(node, prefix):
+    def _prefixes(
+        self, node: Node, keys: Mapping[int, str], path: KeyPath = ()
+    ) -> Iterator[KeyPath]:
+        """The key paths, without the last key, below which a node may have ready steps, in order."""
+        depth = len(path)
+        if not self._holds(self._state.maker(node, path)) or any(
+            self._look_at(wire, path) == OPEN for wire in self._gates[node.name][depth]
+        ):
             return
-        columns = self._state.steps(node, prefix)
-        self._walk(node, _Cursor(prefix, self._ordinals(node, prefix), expansion, columns), 0)
-        for step in self._state.deaths:
-            if step.node == node.name and self._is_late(step):
-                self._consider(node, step.key_path)
+        if depth == len(node.scope) - 1:
+            yield path
+        elif depth in keys:
+            if self._is_sealed(node, path, keys[depth]):
+                yield from self._prefixes(node, keys, (*path, keys[depth]))
+        else:
+            expansion = self._state.expansion_under(node, path)
+            for key in expansion.ordered_keys() if expansion else ():
+                yield from self._prefixes(node, keys, (*path, key))
 
-    def _waits_for_all(self, node: Node, prefix: KeyPath) -> bool:
-        """True while a collect is open that all clones below a key path read: none of them is ready then."""
-        path = (*prefix, "")
-        return any(
-            collect_readiness(self._state, node, path, wire) == OPEN
-            for wire in self._barriers[node.name]
-        )
+    def _holds(self, maker: StepId) -> bool:
+        """True while the keys that a step yielded stand, also while it runs again for lost bytes."""
+        status = self._state.status(maker)
+        return status == SUCCEEDED or (status != FAILED and maker in self._state.lost)
 
-    def _walk(self, node: Node, cursor: _Cursor, start: int) -> None:
-        """Queue the cursor at its first pending step from `start` on."""
+    def _is_sealed(self, node: Node, prefix: KeyPath, key: str) -> bool:
+        expansion = self._state.expansion_under(node, prefix)
+        slot = expansion.keys.get(key) if expansion else None
+        return expansion is not None and slot is not None and expansion.position(slot) >= 0
+
+    def _walk_next(self, node: Node, prefixes: Iterator[KeyPath]) -> None:
+        """Queue the first cursor that has something pending; the prefixes after it follow when it is taken up."""
+        for prefix in prefixes:
+            expansion = self._state.expansion_under(node, prefix)
+            if expansion is not None:
+                columns = self._state.steps(node, prefix)
+                cursor = _Cursor(prefix, self._ordinals(node, prefix), expansion, columns)
+                if self._walk(node, cursor, 0, prefixes):
+                    return
+
+    def _walk(
+        self, node: Node, cursor: _Cursor, start: int, rest: Iterator[KeyPath] | None = None
+    ) -> bool:
+        """Queue a cursor at its first pending step from `start` on; false if there is none."""
         position = cursor.next_pending(start)
-        if position >= 0:
-            key_path = (*cursor.prefix, cursor.expansion.key_at(position))
-            self._push(node, key_path, (*cursor.ordinals, position), late=False, cursor=cursor)
+        if position < 0:
+            return False
+        key_path = (*cursor.prefix, cursor.expansion.key_at(position))
+        self._push(node, key_path, (*cursor.ordinals, position), False, cursor, rest)
+        return True
 
     def _push(
         self,
@@ -187,10 +218,11 @@ class Scheduler:
         ordinals: tuple[int, ...],
         late: bool,
         cursor: _Cursor | None = None,
+        rest: Iterator[KeyPath] | None = None,
     ) -> None:
         depth = -self._graph.depth[node.name]
         order = (late, ordinals, depth, self._index[node.name], next(self._numbers))
-        heapq.heappush(self._heap, (order, key_path, cursor))
+        heapq.heappush(self._heap, (order, key_path, cursor, rest))
 
     def _is_late(self, step: StepId) -> bool:
         """True for a step that was running when each of the last two epochs died: it goes last (rule R2)."""
@@ -200,10 +232,8 @@ class Scheduler:
     def _ordinals(self, node: Node, path: KeyPath) -> tuple[int, ...]:
         """The positions of the keys of a path, or of its first keys, in their expansions."""
         ordinals = []
-        for level, key in zip(node.scope, path, strict=False):
-            producer = self._graph.by_name[level.node]
-            producer_path = project(path, node.scope, producer.scope) if producer.scope else ()
-            expansion = self._state.expansion(level, producer_path)
+        for depth, key in enumerate(path):
+            expansion = self._state.expansion_under(node, path[:depth])
             ordinals.append(expansion.position(expansion.keys[key]) if expansion else -1)
         return tuple(ordinals)
 
@@ -213,10 +243,12 @@ class Scheduler:
         """The next step that can be settled, in the order of rule X4; None while nothing is ready."""
         nodes, heap = self._graph.nodes, self._heap
         while heap:
-            (_, ordinals, _, index, _), key_path, cursor = heapq.heappop(heap)
+            (_, ordinals, _, index, _), key_path, cursor, rest = heapq.heappop(heap)
             node = nodes[index]
             step = StepId(node.name, key_path)
             if cursor is not None:
+                if rest is not None:
+                    self._walk_next(node, rest)
                 self._walk(node, cursor, ordinals[-1] + 1)
                 if self._is_late(step):
                     continue
@@ -224,8 +256,8 @@ class Scheduler:
                 if step not in self._due:
                     continue
                 self._due.discard(step)
-            readiness, cause = self._readiness(node, key_path)
-            if readiness != OPEN:
+            found, cause = self._readiness(node, key_path)
+            if found != OPEN:
                 return Decision(node, step, cause)
         return None
 
@@ -237,12 +269,7 @@ class Scheduler:
         for name, wires, has_constant in self._arguments[node.name]:
             skipped = []
             for wire in wires:
-                collects = isinstance(wire.source, FromCollect)
-                found = (
-                    collect_readiness(self._state, node, key_path, wire)
-                    if collects
-                    else self._plain(node, key_path, wire)
-                )
+                found = self._look_at(wire, key_path)
                 if found == OPEN:
                     return OPEN, ""
                 if found == SKIP:
@@ -251,45 +278,45 @@ class Scheduler:
                 cause = cause or f"input {name!r} was skipped: {', '.join(skipped)}"
         return (SKIP, cause) if cause else (READY, "")
 
-    def _plain(self, node: Node, key_path: KeyPath, wire: Wire) -> int:
-        producer = wire.producer
-        path = key_path if wire.aligned else project(key_path, node.scope, producer.scope)
-        place = self._state.find(StepId(producer.name, path))
+    def _look_at(self, wire: Wire, key_path: KeyPath) -> int:
+        """One source of a step, whose key path may lack the keys on which this source does not depend."""
+        path = wire.path(key_path)
+        if isinstance(wire.source, FromCollect):
+            return readiness(self._state, wire, path, self._progress)
+        place = self._state.find(StepId(wire.producer.name, path[:-1] if wire.pieces else path))
         if place is None:
             return OPEN
         columns, slot = place
         status = columns.status[slot]
         if status == SUCCEEDED:
-            return READY if wire.piece or columns.outputs[wire.source.output][slot] else SKIP
+            return READY if wire.pieces or columns.outputs[wire.source.output][slot] else SKIP
         return SKIP if status == SKIPPED else OPEN
 
 
-def collect_readiness(state: RunState, node: Node, key_path: KeyPath, wire: Wire) -> int:
-    """READY once all values of a collect are settled, SKIP if there is none to give (rules F1, X3), else OPEN."""
-    source = wire.source
-    assert isinstance(source, FromCollect)
-    maker = state.graph.by_name[source.level.node]
-    maker_path = project(key_path, node.scope, maker.scope)
-    expansion = state.expansion(source.level, maker_path)
-    columns = None
-    if expansion is not None and not wire.pieces:
-        columns = state.steps(
-            wire.producer, project(key_path, node.scope, wire.producer.scope[:-1])
-        )
-        if columns.settled < len(expansion):
-            return OPEN
-    status = state.status(StepId(maker.name, maker_path))
-    if status != SUCCEEDED or expansion is None:
-        return SKIP if status == SKIPPED else OPEN
-    if not len(expansion):
-        output = maker.output(source.level.output)
-        return READY if output is None or output.required else SKIP  # rule X3
-    return READY if columns is None or _has_value(columns, source.output, expansion.order) else SKIP
+def _levels_over(wire: Wire) -> set[Level]:
+    """The levels that a collect goes over."""
+    return (
+        {one.level for one in wire.source.over} if isinstance(wire.source, FromCollect) else set()
+    )
 
 
-def _has_value(columns: Steps, output: str, order: Iterable[int]) -> bool:
-    values, status = columns.outputs[output], columns.status
-    return any(values[slot] and status[slot] == SUCCEEDED for slot in order)
+def _shared(wire: Wire, node: Node) -> _Shared:
+    """The keys that the reader at a wire has in common with a step of `node` that it depends on."""
+    return tuple(
+        (at, node.scope.index(level))
+        for level, at in sorted(zip(wire.scope, wire.at, strict=True), key=lambda pair: pair[1])
+        if level in node.scope
+    )
+
+
+def _gates_of(node: Node, wires: tuple[Wire, ...]) -> list[list[Wire]]:
+    """By number of keys: the sources that are the same for all steps that share so many first keys. While one of them
+    is open, none of these steps is ready.
+    """
+    return [
+        [wire for wire in wires if max(wire.at, default=-1) == depth - 1]
+        for depth in range(len(node.scope))
+    ]
 
 
 def _arguments_of(node: Node, wires: tuple[Wire, ...]) -> tuple[_Argument, ...]:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from functools import cached_property
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from execution.errors import InvalidSelection
 from runstore.errors import InvalidKey
@@ -258,7 +258,7 @@ class Selector:
     @cached_property
     def _up(self) -> _Ties:
         return {
-            node.name: [Tie(node, wire.producer, shared_levels(node, wire)) for wire in wires]
+            node.name: [Tie(node, wire.producer, shared_levels(wire)) for wire in wires]
             for node in self._graph.nodes
             for wires in [self._graph.wires[node.name]]
         }
@@ -290,14 +290,9 @@ class Selector:
         return {p for p in self._known(tie.end) if project(p, tie.end.scope, tie.shared) in agreed}
 
 
-def shared_levels(reader: Node, wire: Wire) -> tuple[Level, ...]:
+def shared_levels(wire: Wire) -> tuple[Level, ...]:
     """The levels whose keys a step has in common with the steps that it reads over a wire."""
-    source: Any = wire.source
-    over = getattr(source, "over", None)  # several levels where a collect is collected again
-    collected = [one.level for one in over] if over else [getattr(source, "level", None)]
-    return tuple(
-        level for level in wire.producer.scope if level in reader.scope and level not in collected
-    )
+    return tuple(level for level in wire.producer.scope if level in wire.scope)
 
 
 def _is_named(node: Node, name: str) -> bool:

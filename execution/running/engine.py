@@ -391,10 +391,6 @@ def _step(step_key: str) -> StepId:
 
 
 def _assert_complete(state: RunState) -> None:
-    left = [
-        node.node
-        for node in Remaining(state).nodes()
-        if node.sealed is None or node.done < node.sealed
-    ]
+    left = [node.node for node in Remaining(state).nodes() if not node.is_done]
     # A run that stopped with work left, nothing failed and nothing ready would be a defect of the scheduler.
     assert not left, f"run {state.run_id!r} stopped with work left in {left}"

@@ -5,23 +5,20 @@ Resolving is the executor process's part, loading the worker's. What arrives at 
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
 
-from execution.errors import ExpansionIncomplete
-from execution.planning.scheduler import SKIP, collect_readiness
+from execution.planning.collects import SKIP, Members, members, readiness
 from runstore.errors import OutputLost
 from runstore.log.events import CollectResolved
-from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Node, Wire, project
+from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Level, Node, Wire
 from runstore.log.recorder import Recorder
 from runstore.log.state import RunState, StepId
-from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import deserialize
-
-SETTLED = (SUCCEEDED, SKIPPED)
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -32,14 +29,21 @@ class Stored(msgspec.Struct, frozen=True):
     declared: Any
 
 
+class Branch(msgspec.Struct, frozen=True):
+    """The keys of one level of a collect that have a value, and at an outer level what is below each of them."""
+
+    form: str
+    keys: Sequence[str]
+    parts: Sequence["Branch"] = ()
+
+
 class Collected(msgspec.Struct, frozen=True):
     """The values of a collect, in the order of their keys; references are read from the log when they are needed."""
 
-    keys: Sequence[str]
+    tree: Branch
     seqs: Sequence[int]
     references: Callable[[], Iterator[OutputReference]]
     declared: Any
-    form: str
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -101,8 +105,7 @@ class InputResolver:
         seqs: dict[str, int | list[int]] = {}
         for name, is_list, items in self._items[node.name]:
             found = [
-                self._find(node, step, name, place, item, record)
-                for place, item in enumerate(items)
+                self._find(step, name, place, item, record) for place, item in enumerate(items)
             ]
             present = [(argument, seq) for argument, seq in found if argument is not None]
             if is_list:
@@ -116,7 +119,6 @@ class InputResolver:
 
     def _find(
         self,
-        node: Node,
         step: StepId,
         name: str,
         place: int,
@@ -126,10 +128,10 @@ class InputResolver:
         if isinstance(item, Given):
             return item, 0
         if isinstance(item.source, FromCollect):
-            if collect_readiness(self._state, node, step.key_path, item) == SKIP:
+            if readiness(self._state, item, item.path(step.key_path)) == SKIP:
                 return None, 0
-            return self._collect(node, step, name, place, item, record)
-        seq = source_seq(self._state, node, step, item)
+            return self._collect(step, name, place, item, record)
+        seq = source_seq(self._state, step, item)
         if not seq:
             return None, 0  # skipped: left out of a fan-in list
         reference = self._recorder.reference(seq)
@@ -137,7 +139,6 @@ class InputResolver:
 
     def _collect(
         self,
-        node: Node,
         step: StepId,
         name: str,
         place: int,
@@ -145,37 +146,57 @@ class InputResolver:
         record: Callable[[CollectResolved], int],
     ) -> tuple[Argument | None, int]:
         assert isinstance(wire.source, FromCollect)
-        keys, seqs = members(self._state, node, step, wire)
-        present = [(key, seq) for key, seq in zip(keys, seqs, strict=True) if seq]
-        kept = [seq for _, seq in present]
+        found = members(self._state, wire, wire.path(step.key_path))
+        leaves = list(found.leaves())
+        kept = [seq for seq in leaves if seq]
         proof = CollectResolved(
             step=str(step),
             input=name,
             source=f"{wire.source.node}.{wire.source.output}",
-            level=str(wire.source.level),
-            sealed=len(seqs),
+            levels=tuple([str(one.level) for one in wire.source.over]),
+            sealed=len(leaves),
             succeeded=len(kept),
-            skipped=len(seqs) - len(kept),
-            digest=self._digest(keys, seqs, kept),
+            skipped=len(leaves) - len(kept),
+            digest=self._digest(found, kept),
             place=place,
         )
         collected = Collected(
-            [key for key, _ in present],
+            _branch(found, [one.form for one in wire.source.over]),
             kept,
             lambda: self._recorder.references(kept),
             self._declared[wire.producer.name, wire.source.output],
-            wire.source.form,
         )
         return collected, record(proof)
 
-    def _digest(self, keys: Sequence[str], seqs: Sequence[int], kept: Sequence[int]) -> str:
-        """Over each key and the sha256 of its value (`-` where skipped), each followed by NUL."""
+    def _digest(self, found: Members, kept: Sequence[int]) -> str:
         digest = hashlib.sha256()
-        references = self._recorder.references(kept)
-        for key, seq in zip(keys, seqs, strict=True):
-            content = next(references).sha256 if seq else "-"
-            digest.update(f"{key}\0{content}\0".encode())
+        for text in _proven(found, self._recorder.references(kept)):
+            digest.update(text.encode())
         return digest.hexdigest()
+
+
+def _proven(found: Members, references: Iterator[OutputReference]) -> Iterator[str]:
+    """What the digest of a collect covers: each key and the sha256 of its value (`-` where skipped), each followed by
+    NUL; at an outer level in place of the value what is below the key, in parentheses.
+    """
+    for key, seq in zip(found.keys, found.seqs, strict=False):
+        yield f"{key}\0{next(references).sha256 if seq else '-'}\0"
+    for key, part in zip(found.keys, found.parts, strict=False):
+        yield f"{key}\0{'-' if part is None else '('}"
+        if part is not None:
+            yield from _proven(part, references)
+            yield ")"
+        yield "\0"
+
+
+def _branch(found: Members, forms: Sequence[str]) -> Branch:
+    form, *inner = forms
+    if not inner:
+        present = [key for key, seq in zip(found.keys, found.seqs, strict=True) if seq]
+        return Branch(form, present)
+    pairs = [pair for pair in zip(found.keys, found.parts, strict=True) if pair[1] is not None]
+    parts = [_branch(part, inner) for _, part in pairs if part is not None]
+    return Branch(form, [key for key, _ in pairs], parts)
 
 
 def _items(node: Node, graph: Graph) -> list[tuple[str, bool, list[Item]]]:
@@ -194,41 +215,13 @@ def _items(node: Node, graph: Graph) -> list[tuple[str, bool, list[Item]]]:
     ]
 
 
-def source_seq(state: RunState, node: Node, step: StepId, wire: Wire) -> int:
+def source_seq(state: RunState, step: StepId, wire: Wire) -> int:
     """The seq of the event that stored what a step reads from a plain source; 0 where that was skipped."""
-    producer = wire.producer
-    path = step.key_path if wire.aligned else project(step.key_path, node.scope, producer.scope)
-    if wire.piece is None:
-        return state.output_seq(StepId(producer.name, path), wire.source.output)
-    return state.piece_seq(wire.piece, path, step.key_path[node.scope.index(wire.piece)])
-
-
-def members(state: RunState, node: Node, step: StepId, wire: Wire) -> tuple[list[str], list[int]]:
-    """Of a collect the sealed keys in order, and for each the seq that stored its value, 0 where it was skipped."""
-    source = wire.source
-    assert isinstance(source, FromCollect)
-    maker = state.graph.by_name[source.level.node]
-    expansion = state.expansion(source.level, project(step.key_path, node.scope, maker.scope))
-    if expansion is None:
-        raise ExpansionIncomplete(
-            f"{step} collects over {source.level}, which is not sealed; the run stops"
-        )
-    keys = list(expansion.ordered_keys())
+    path = wire.path(step.key_path)
     if wire.pieces:
-        return keys, [expansion.seqs[slot] for slot in expansion.order]
-    prefix = project(step.key_path, node.scope, wire.producer.scope[:-1])
-    columns = state.steps(wire.producer, prefix)
-    status, column = columns.status, columns.outputs[source.output]
-    missing = [
-        key for key, slot in zip(keys, expansion.order, strict=True) if status[slot] not in SETTLED
-    ]
-    if missing:
-        named = ", ".join(str(StepId(wire.producer.name, (*prefix, key))) for key in missing[:5])
-        raise ExpansionIncomplete(
-            f"{step} collects {len(keys):,} keys of {source.level}, of which {len(missing):,} have no result "
-            f"({named}); the run stops"
-        )
-    return keys, [column[slot] if status[slot] == SUCCEEDED else 0 for slot in expansion.order]
+        level = Level(wire.source.node, wire.source.output)
+        return state.piece_seq(level, path[:-1], path[-1])
+    return state.output_seq(StepId(wire.producer.name, path), wire.source.output)
 
 
 # In the worker: their values
@@ -253,10 +246,13 @@ def _load(argument: Argument, outputs: OutputStore) -> Any:
         case Stored():
             return _read(argument.seq, argument.reference, argument.declared, outputs)
         case Collected():
-            values = _read_all(argument, outputs)
-            return (
-                dict(zip(argument.keys, values, strict=True)) if argument.form == "dict" else values
-            )
+            return _built(argument.tree, iter(_read_all(argument, outputs)))
+
+
+def _built(tree: Branch, values: Iterator[Any]) -> Any:
+    parts = (_built(part, values) for part in tree.parts)
+    found = list(parts if tree.parts else islice(values, len(tree.keys)))
+    return dict(zip(tree.keys, found, strict=True)) if tree.form == "dict" else found
 
 
 def _read_all(collected: Collected, outputs: OutputStore) -> list[Any]:

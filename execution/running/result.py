@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from execution.definition.job import JobDefinition
 from runstore.errors import StepNotFound
+from runstore.keys import KeyPath
 from runstore.log.events import ErrorInfo, RunCancelled, RunFailed, RunSucceeded, StepFailed
 from runstore.log.graph import Level, Node, Output
 from runstore.log.recorder import reference_of
@@ -70,7 +71,8 @@ class RunResult:
         return StepFailure(event.step, event.attempt, event.error)
 
     def output_for_node(self, name: str, output: str = "result") -> Any:
-        """The value of a node's output; for a dynamic or mapped one {key: value}, in the order of the keys.
+        """The value of a node's output; for a dynamic or mapped one {key: value}, in the order of the keys; nested, the
+        keys are tuples, outermost key first.
 
         Only of attempts that succeeded. Raises StepNotFound if there is no such node, output or value.
         """
@@ -93,18 +95,19 @@ class RunResult:
             )
         return self._value(node, output, seq)
 
-    def _pieces(self, node: Node, output: Output) -> dict[str, Any]:
-        expansion = self._state.expansion(Level(node.name, output.name))
-        if expansion is None or self._state.status(StepId(node.name, ())) != SUCCEEDED:
-            return {}
-        return {
-            key: self._value(node, output.name, expansion.seqs[slot])
-            for key, slot in zip(expansion.ordered_keys(), expansion.order, strict=True)
-        }
+    def _pieces(self, node: Node, output: Output) -> dict[Any, Any]:
+        values = {}
+        for step in self._state.sealed_steps(node):
+            expansion = self._state.expansion(Level(node.name, output.name), step.key_path)
+            if expansion is not None and self._state.status(step) == SUCCEEDED:
+                for key, slot in zip(expansion.ordered_keys(), expansion.order, strict=True):
+                    seq = expansion.seqs[slot]
+                    values[_label((*step.key_path, key))] = self._value(node, output.name, seq)
+        return values
 
-    def _clones(self, node: Node, output: str) -> dict[str, Any]:
+    def _clones(self, node: Node, output: str) -> dict[Any, Any]:
         seqs = {
-            step.key_path[-1]: self._state.output_seq(step, output)
+            _label(step.key_path): self._state.output_seq(step, output)
             for step in self._state.sealed_steps(node)
         }
         return {key: self._value(node, output, seq) for key, seq in seqs.items() if seq}
@@ -118,11 +121,24 @@ class RunResult:
         return f"<RunResult {self.run_id} {self.status}>"
 
 
+def _label(path: KeyPath) -> str | KeyPath:
+    return path[0] if len(path) == 1 else path
+
+
 def _in_order(state: RunState) -> list[StepId]:
     """Every sealed step in the order of rule X4."""
+    graph = state.graph
     keyed = [
-        ((position,) if node.scope else (), -state.graph.depth[node.name], index, step)
-        for index, node in enumerate(state.graph.nodes)
-        for position, step in enumerate(state.sealed_steps(node))
+        (_ordinals(state, node, step), -graph.depth[node.name], index, step)
+        for index, node in enumerate(graph.nodes)
+        for step in state.sealed_steps(node)
     ]
     return [entry[3] for entry in sorted(keyed)]
+
+
+def _ordinals(state: RunState, node: Node, step: StepId) -> tuple[int, ...]:
+    expansions = [
+        (state.expansion_under(node, step.key_path[:depth]), key)
+        for depth, key in enumerate(step.key_path)
+    ]
+    return tuple([one.position(one.keys[key]) for one, key in expansions if one is not None])

@@ -28,7 +28,7 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
-from runstore.log.graph import FromCollect, FromOutput, project
+from runstore.log.graph import FromCollect, Wire
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState, StepId
 from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
@@ -299,27 +299,41 @@ def _why_pending(state: RunState, step: StepId, story: _Story, *, alive: bool) -
 
 def _waits_for(state: RunState, step: StepId) -> Iterator[str]:
     """What a pending step still needs."""
-    for source in state.graph.by_name[step.node].sources():
-        owners = list(_owners(state, step, source))
+    for wire in state.graph.wires[step.node]:
+        owners = list(_owners(state, step, wire))
         left = [one for one in owners if state.status(one) not in (SUCCEEDED, SKIPPED)]
         if len(left) == 1:
             yield f"'{left[0]}'"
         elif left:
-            yield f"{len(left):,} of {len(owners):,} steps of {source.node}"
+            yield f"{len(left):,} of {len(owners):,} steps of {wire.source.node}"
 
 
-def _owners(state: RunState, step: StepId, source: FromOutput | FromCollect) -> Iterator[StepId]:
-    """The steps whose outputs a step reads from one source."""
-    producer, node = state.graph.by_name[source.node], state.graph.by_name[step.node]
-    if isinstance(source, FromOutput):
-        yield StepId(source.node, project(step.key_path, node.scope, producer.scope))
+def _owners(state: RunState, step: StepId, wire: Wire) -> Iterator[StepId]:
+    """The steps whose outputs a step reads from one source; those that yield its keys where these are not sealed."""
+    path = wire.path(step.key_path)
+    if not isinstance(wire.source, FromCollect):
+        yield StepId(wire.source.node, path[:-1] if wire.pieces else path)
         return
-    if state.expansion(source.level) is None or not Remaining(state).is_expanded(producer):
-        yield StepId(source.level.node, ())
-    elif producer.scope:
-        yield from state.sealed_steps(producer)
-    else:
-        yield StepId(source.node, ())
+    paths = [path]
+    for one, at in zip(wire.source.over, wire.makers, strict=True):
+        makers = {
+            path: StepId(one.level.node, tuple([path[place] for place in at])) for path in paths
+        }
+        unsealed = [maker for maker in makers.values() if state.status(maker) != SUCCEEDED]
+        if unsealed:
+            yield from dict.fromkeys(unsealed)
+            return
+        expansions = {
+            path: state.expansion(one.level, maker.key_path) for path, maker in makers.items()
+        }
+        paths = [
+            (*path, key)
+            for path, expansion in expansions.items()
+            if expansion is not None
+            for key in expansion.ordered_keys()
+        ]
+    owners = (StepId(wire.source.node, path[:-1] if wire.pieces else path) for path in paths)
+    yield from dict.fromkeys(owners)
 
 
 def _culprit(state: RunState, step: StepId) -> StepId | None:
@@ -328,8 +342,8 @@ def _culprit(state: RunState, step: StepId) -> StepId | None:
         return step
     if state.status(step) != PENDING:
         return None
-    for source in state.graph.by_name[step.node].sources():
-        for owner in _owners(state, step, source):
+    for wire in state.graph.wires[step.node]:
+        for owner in _owners(state, step, wire):
             found = _culprit(state, owner)
             if found is not None:
                 return found

@@ -125,8 +125,6 @@ def known_steps(state: RunState, node: Node, asked: str) -> str:
 
 
 def _steps(state: RunState, remaining: Remaining, node: Node) -> Iterator[tuple[StepId, str]]:
-    if not remaining.is_expanded(node):
-        return
     yield from remaining.steps(node)
     for step in state.orphans(node) if node.scope else ():
         yield step, "orphan"

@@ -175,13 +175,13 @@ class CollectResolved(Event, frozen=True, tag="CollectResolved"):
     input: str
     source: str
     """`node.output` whose values are collected."""
-    level: str
-    """`node.output` of the expansion that is collected over."""
+    levels: tuple[str, ...]
+    """`node.output` of each expansion that is collected over, outermost first; several make a list of lists."""
     sealed: int
     succeeded: int
     skipped: int
     digest: str
-    """Over the ordered keys and the sha256 of each value."""
+    """Over the ordered keys and the sha256 of each value; FORMAT.md gives the bytes."""
     place: int = 0
     """In a fan-in list, the element."""
     log_digest: str = ""

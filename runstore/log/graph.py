@@ -32,15 +32,24 @@ class FromOutput(
     output: str
 
 
+class Over(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """A level that a collect goes over, and what its values come as."""
+
+    level: Level
+    form: Literal["list", "dict"] = "list"
+
+
 class FromCollect(
     msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="from", tag="collect"
 ):
-    """All values of an output over the keys of `level`, in the order of the keys (rule D9)."""
+    """All values of an output over the keys of a level, in the order of the keys (rules D8, D9).
+
+    `over` are the last levels of what is collected, outermost first: two of them make a list of lists.
+    """
 
     node: str
     output: str
-    level: Level
-    form: Literal["list", "dict"] = "list"
+    over: tuple[Over, ...]
 
 
 class Constant(
@@ -100,13 +109,6 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
                 if not isinstance(single, Constant):
                     yield single
 
-    def read_sources(self) -> Iterator[FromOutput | FromCollect]:
-        """Every output whose value this node reads, without those that it only waits for."""
-        for argument in self.inputs:
-            for single in argument.singles if not argument.order else ():
-                if not isinstance(single, Constant):
-                    yield single
-
     def output(self, name: str) -> Output | None:
         """The output of that name, if there is one."""
         return next((output for output in self.outputs if output.name == name), None)
@@ -118,12 +120,22 @@ class Wire(NamedTuple):
     argument: str
     source: FromOutput | FromCollect
     producer: Node
+    scope: tuple[Level, ...]
+    """The levels that what is read depends on, after collecting; all of them are levels of the reader."""
+    at: tuple[int, ...]
+    """Where the keys of `scope` stand in the reader's key path."""
     aligned: bool
-    """The producer has the reader's scope: it is read at the reader's own key path."""
-    piece: Level | None
-    """Of a FromOutput that reads one piece of a dynamic output: the level that it is."""
+    """`scope` is the reader's own: it is read at the reader's own key path."""
     pieces: bool
-    """Of a FromCollect: it collects the pieces themselves, not what was made of them."""
+    """It reads a dynamic output itself, not what was made of its pieces."""
+    reads: bool
+    """False where the reader only waits, for no value."""
+    makers: tuple[tuple[int, ...], ...]
+    """For each level of `over`: where the keys of its producer stand in the key path of what is collected."""
+
+    def path(self, key_path: KeyPath) -> KeyPath:
+        """Of a reader's key path the keys at which it reads this source (rule D7)."""
+        return key_path if self.aligned else tuple([key_path[place] for place in self.at])
 
 
 class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
@@ -149,7 +161,7 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         """For each node its sources, without constants, in the order of its arguments."""
         return {
             node.name: tuple(
-                self._wire(node, argument.name, source)
+                self._wire(node, argument, source)
                 for argument in node.inputs
                 for source in argument.singles
                 if not isinstance(source, Constant)
@@ -157,18 +169,35 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             for node in self.nodes
         }
 
-    def _wire(self, node: Node, argument: str, source: FromOutput | FromCollect) -> Wire:
+    def _wire(self, node: Node, argument: Input, source: FromOutput | FromCollect) -> Wire:
         producer = self.by_name[source.node]
-        dynamic = source.output in self.dynamic_outputs[source.node]
-        collects = isinstance(source, FromCollect)
+        pieces = source.output in self.dynamic_outputs[source.node]
+        whole = (*producer.scope, Level(source.node, source.output)) if pieces else producer.scope
+        over = source.over if isinstance(source, FromCollect) else ()
+        scope = whole[: len(whole) - len(over)]
+        makers = [places(self.by_name[one.level.node].scope, whole) for one in over]
+        at = places(scope, node.scope)
         return Wire(
-            argument,
+            argument.name,
             source,
             producer,
-            not collects and producer.scope == node.scope,
-            Level(source.node, source.output) if dynamic and not collects else None,
-            dynamic and collects,
+            scope,
+            at,
+            scope == node.scope,
+            pieces,
+            not argument.order,
+            tuple(makers),
         )
+
+    @cached_property
+    def makers(self) -> dict[str, tuple[tuple[int, ...], ...]]:
+        """For each node and level of its scope: where the keys of the level's producer stand in its key path."""
+        return {
+            node.name: tuple(
+                places(self.by_name[level.node].scope, node.scope) for level in node.scope
+            )
+            for node in self.nodes
+        }
 
     @cached_property
     def depth(self) -> dict[str, int]:
@@ -205,6 +234,11 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             ):
                 reached.add(node.name)
         return reached
+
+
+def places(levels: tuple[Level, ...], scope: tuple[Level, ...]) -> tuple[int, ...]:
+    """Where levels stand in a scope that holds them all."""
+    return tuple([scope.index(level) for level in levels])
 
 
 def project(key_path: KeyPath, scope: tuple[Level, ...], onto: tuple[Level, ...]) -> KeyPath:

@@ -12,9 +12,12 @@ import msgspec
 
 from runstore.keys import KeyPath
 from runstore.log.events import Counts
-from runstore.log.graph import FromCollect, FromOutput, Node
+from runstore.log.graph import FromCollect, Level, Node, Wire
 from runstore.log.state import RunState, StepId
 from runstore.log.transitions import FAILED, PENDING, SKIPPED, STATUS_NAMES, SUCCEEDED, WHY_NAMES
+
+_Keys = frozenset[tuple[int, str]]
+"""Keys at places of a key path: what a set of steps has in common."""
 
 
 class NodeProgress(msgspec.Struct, frozen=True):
@@ -23,12 +26,14 @@ class NodeProgress(msgspec.Struct, frozen=True):
     node: str
     mapped: bool
     sealed: int | None
-    """How many steps the node has; None while the keys that it is cloned for are not sealed."""
+    """How many steps are known; None while none of the keys that the node is cloned for are sealed."""
     states: dict[str, int]
     """State -> number of steps: succeeded, failed, skipped, running, waiting, blocked, pending. Without zeros."""
     pending: dict[str, int]
     """Why pending -> number: never started, interrupted, failed, lost, invalidated. Without zeros."""
     orphans: int = 0
+    unsealed: int = 0
+    """At how many key paths it is not known yet which keys there will be."""
     due: dt.datetime | None = None
     """When the first of its steps that wait for a retry is due."""
 
@@ -37,15 +42,23 @@ class NodeProgress(msgspec.Struct, frozen=True):
         """Steps that succeeded or were skipped."""
         return self.states.get("succeeded", 0) + self.states.get("skipped", 0)
 
+    @property
+    def is_done(self) -> bool:
+        """True when all its steps are known, and done."""
+        return not self.unsealed and self.done == self.sealed
+
 
 class Remaining:
     """A run's progress, node by node."""
 
     def __init__(self, state: RunState) -> None:
         self._state = state
+        self._stuck: dict[str, set[KeyPath]] = {}
+        """Node -> key paths of its failed and blocked steps."""
         self._blocked: dict[str, set[KeyPath]] = {}
-        self._closed: set[str] = set()
-        for node in state.graph.nodes:
+        for step in state.failures:
+            self._stuck.setdefault(step.node, set()).add(step.key_path)
+        for node in state.graph.nodes if state.failures else ():
             self._find_blocked(node)
 
     def nodes(self) -> list[NodeProgress]:
@@ -54,24 +67,27 @@ class Remaining:
 
     def node(self, node: Node) -> NodeProgress:
         """One node, counted."""
-        mapped = bool(node.scope)
-        if not self.is_expanded(node):
-            closed = {"blocked": 1} if node.name in self._closed and not mapped else {}
-            sealed = 0 if self._is_skipped(node) else None
-            orphans = len(self._state.orphans(node)) if mapped else 0
-            return NodeProgress(node.name, mapped, sealed, closed, {}, orphans)
         states: Counter[str] = Counter()
         why: Counter[str] = Counter()
-        for prefix in self._state.prefixes(node):
-            self._count(node, prefix, states, why)
-        orphans = len(list(self._state.steps_of(node))) - sum(states.values()) if mapped else 0
+        expanded = unsealed = 0
+        for prefix, known in self._prefixes(node):
+            if known:
+                expanded += 1
+                self._count(node, prefix, states, why)
+            else:
+                unsealed += 1
+        blocked = len(self._blocked.get(node.name, ()))
+        if blocked:
+            states["blocked"], states["pending"] = blocked, states["pending"] - blocked
+        total = states.total()
         return NodeProgress(
             node.name,
-            mapped,
-            sum(states.values()),
-            dict(states),
-            dict(why),
-            orphans,
+            bool(node.scope),
+            None if unsealed and not expanded else total,
+            dict(+states),
+            dict(+why),
+            len(self._state.orphans(node)) if node.scope else 0,
+            unsealed,
             self._first_due(node) if states["waiting"] else None,
         )
 
@@ -88,28 +104,40 @@ class Remaining:
             if whole
             else Counter(columns.status[slot] for slot in order)
         )
-        blocked = len(self._blocked.get(node.name, ()))
-        counted[PENDING] -= blocked
-        states.update({STATUS_NAMES[status]: count for status, count in counted.items() if count})
-        if blocked:
-            states["blocked"] += blocked
+        for status, count in counted.items():
+            if count:
+                states[STATUS_NAMES[status]] += count
         if counted[PENDING] > 0:
             why.update(
                 WHY_NAMES[columns.why[slot]] for slot in order if columns.status[slot] == PENDING
             )
 
-    def is_expanded(self, node: Node) -> bool:
-        """True once the keys that a node is cloned for are sealed and still hold."""
-        return all(self._holds(StepId(level.node, ())) for level in node.scope)
+    def _prefixes(self, node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, bool]]:
+        """(key path without its last key, True) where a node's keys are known and hold, (what is known of it, False)
+        where they are not; nothing where what it is cloned for was skipped (rule X3).
+        """
+        if not node.scope:
+            yield (), True
+            return
+        maker = self._state.maker(node, path)
+        if not self._holds(maker):
+            if self._state.status(maker) != SKIPPED:
+                yield path, False
+        elif len(path) == len(node.scope) - 1:
+            yield path, True
+        else:
+            expansion = self._state.expansion_under(node, path)
+            for key in expansion.ordered_keys() if expansion else ():
+                yield from self._prefixes(node, (*path, key))
 
     def _holds(self, producer: StepId) -> bool:
         status = self._state.status(producer)
         return status == SUCCEEDED or (status != FAILED and producer in self._state.lost)
 
-    def _is_skipped(self, node: Node) -> bool:
-        """True where what a node is cloned for was skipped: it has no steps (rule X3)."""
-        levels = [StepId(level.node, ()) for level in node.scope]
-        return any(self._state.status(step) == SKIPPED for step in levels)
+    def _exists(self, node: Node, step: StepId) -> bool:
+        """True when all that a clone stems from holds; false for what a producer that runs again has left behind."""
+        depths = range(len(node.scope))
+        return all(self._holds(self._state.maker(node, step.key_path[:at])) for at in depths)
 
     def _why(self, step: StepId) -> int:
         place = self._state.find(step)
@@ -117,16 +145,18 @@ class Remaining:
 
     def steps(self, node: Node) -> Iterator[tuple[StepId, str]]:
         """(step, state) of every sealed step of a node, in key order."""
-        if not self.is_expanded(node):
-            return
-        blocked = self._blocked.get(node.name, set())
-        for step in self._state.sealed_steps(node):
-            state = STATUS_NAMES[self._state.status(step)]
-            yield step, "blocked" if step.key_path in blocked and state == "pending" else state
+        for prefix, known in self._prefixes(node):
+            expansion = self._state.expansion_under(node, prefix) if known and node.scope else None
+            if expansion is not None:
+                for key in expansion.ordered_keys():
+                    step = StepId(node.name, (*prefix, key))
+                    yield step, self.state_of(step)
+            elif known:
+                yield StepId(node.name, ()), self.state_of(StepId(node.name, ()))
 
     def state_of(self, step: StepId) -> str:
         """The state of one step, as in `NodeProgress.states`."""
-        if step.node in self._closed or step.key_path in self._blocked.get(step.node, ()):
+        if step.key_path in self._blocked.get(step.node, ()):
             return "blocked"
         return STATUS_NAMES[self._state.status(step)]
 
@@ -141,38 +171,35 @@ class Remaining:
     # Blocked: a source has failed, or is itself blocked
 
     def _find_blocked(self, node: Node) -> None:
-        paths: set[KeyPath] = set()
-        for source in node.sources():
-            stuck = self._stuck(source)
-            if not stuck:
-                continue
-            producer = self._state.graph.by_name[source.node]
-            if isinstance(source, FromOutput) and producer.scope == node.scope:
-                paths |= stuck
-            else:
-                paths |= {step.key_path for step in self._all_steps(node)}
-        blocked = {path for path in paths if self._state.status(StepId(node.name, path)) == PENDING}
+        common = {keys for wire in self._state.graph.wires[node.name] for keys in self._stops(wire)}
+        blocked = {
+            step.key_path
+            for keys in common
+            for step in self._state.sealed_steps(node, dict(keys))
+            if self._state.status(step) == PENDING and self._exists(node, step)
+        }
         if blocked:
             self._blocked[node.name] = blocked
-        if node.scope and any(self._is_stuck(StepId(level.node, ())) for level in node.scope):
-            self._closed.add(node.name)
+            self._stuck.setdefault(node.name, set()).update(blocked)
 
-    def _stuck(self, source: FromOutput | FromCollect) -> set[KeyPath]:
-        stuck = {step.key_path for step in self._state.failures if step.node == source.node}
-        stuck |= self._blocked.get(source.node, set())
-        if source.node in self._closed:
-            stuck.add(())
-        return stuck
-
-    def _is_stuck(self, step: StepId) -> bool:
-        return (
-            self._state.status(step) == FAILED
-            or step.key_path in self._blocked.get(step.node, ())
-            or step.node in self._closed
+    def _stops(self, wire: Wire) -> Iterator[_Keys]:
+        """What the readers have in common that a wire keeps from running: for each stuck step that it reads, and each
+        stuck step whose keys its collect goes over.
+        """
+        at = dict(zip(wire.scope, wire.at, strict=True))
+        makers = (
+            [self._state.graph.by_name[one.level.node] for one in wire.source.over]
+            if isinstance(wire.source, FromCollect)
+            else []
         )
+        for producer in (wire.producer, *makers):
+            for path in self._stuck.get(producer.name, ()):
+                yield _in_common(producer.scope, path, at)
 
-    def _all_steps(self, node: Node) -> Iterator[StepId]:
-        return self._state.sealed_steps(node)
+
+def _in_common(scope: tuple[Level, ...], path: KeyPath, at: dict[Level, int]) -> _Keys:
+    pairs = zip(scope, path, strict=True)
+    return frozenset((at[level], key) for level, key in pairs if level in at)
 
 
 def _without_waits(states: dict[str, int]) -> dict[str, int]:

@@ -64,8 +64,10 @@ CACHES = {"_lookup", "_placed"}
 def facts(state: RunState) -> Any:
     """All that a state holds, columns and all, as plain values that can be compared."""
     for node in state.graph.nodes:
-        state.steps(node, ())  # columns come into being when they are first asked for
-    return {name: _plain(value) for name, value in vars(state).items() if name not in CACHES}
+        for prefix in state.prefixes(node):
+            state.steps(node, prefix)  # columns come into being when they are first asked for
+    found = {name: _plain(value) for name, value in vars(state).items() if name not in CACHES}
+    return {**found, "_steps": {node: below for node, below in found["_steps"].items() if below}}
 
 
 def _plain(value: Any) -> Any:

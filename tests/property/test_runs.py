@@ -21,7 +21,21 @@ from runstore.log.events import RunFailed, RunSucceeded, StepSkipped, StepStarte
 from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 from tests.property.logs import RUN, behind_the_triggers, cut, facts
-from tests.shapes import Calls, Outcome, Shape, Source, Step, evaluate, job_of, shapes, step_key
+from tests.shapes import (
+    Calls,
+    Outcome,
+    Shape,
+    Source,
+    Step,
+    at_levels,
+    evaluate,
+    job_of,
+    shapes,
+    step_key,
+)
+from tests.shapes import (
+    Path as KeyPath,
+)
 
 COMMON = settings(
     deadline=None,
@@ -48,15 +62,15 @@ def check_values(result: RunResult, shape: Shape, expected: Outcome) -> None:
     for number, node in enumerate(shape):
         for out in node.outs:
             values = {
-                key: value
-                for (at, name, key), value in expected.values.items()
+                path[0] if len(path) == 1 else path: value
+                for (at, name, path), value in expected.values.items()
                 if (at, name) == (number, out.name)
             }
             if out.dynamic or node.scope:
                 found = result.output_for_node(f"n{number}", out.name)
                 assert list(found.items()) == list(values.items())
             elif values:
-                assert result.output_for_node(f"n{number}", out.name) == values[""]
+                assert result.output_for_node(f"n{number}", out.name) == values[()]
             else:
                 with pytest.raises(StepNotFound):
                     result.output_for_node(f"n{number}", out.name)
@@ -85,25 +99,28 @@ def shown(step: Step) -> str:
 
 def sources_of(shape: Shape, expected: Outcome, step: Step) -> Iterable[Step]:
     """The steps that must be settled before one is ready."""
-    node = shape[step[0]]
-    if node.scope:
-        yield node.scope[0], ""
+    number, path = step
+    node = shape[number]
+    for depth, (maker, _) in enumerate(node.scope):
+        yield maker, expected.maker_path(node.scope, path[:depth])
     for argument in node.arguments:
         for source in argument if isinstance(argument, tuple) else (argument,):
-            yield from _sources(shape, expected, source, step[1])
+            if source.kind != "constant":
+                at = at_levels(node.scope, path, source.scope)
+                yield from _sources(shape, expected, source, at, 0)
 
 
-def _sources(shape: Shape, expected: Outcome, source: Source, key: str) -> Iterable[Step]:
-    if source.kind == "piece":
-        yield source.node, ""
-    elif source.kind == "value":
-        yield source.node, key if shape[source.node].scope else ""
-    elif source.kind == "collect":
-        assert source.level is not None
-        yield source.level[0], ""
-        keys = expected.keys[source.level]
-        if (source.node, source.output) != source.level and isinstance(keys, tuple):
-            yield from ((source.node, key) for key in keys)
+def _sources(
+    shape: Shape, expected: Outcome, source: Source, path: KeyPath, depth: int
+) -> Iterable[Step]:
+    if depth == len(source.over):
+        yield source.node, path[: len(shape[source.node].scope)]
+        return
+    whole = (*source.scope, *(level for level, _ in source.over))
+    yield whole[len(path)][0], expected.maker_path(whole, path)
+    keys = expected.keys_below(whole, path)
+    for key in keys if isinstance(keys, tuple) else ():
+        yield from _sources(shape, expected, source, (*path, key), depth + 1)
 
 
 def expected_order(
@@ -125,8 +142,10 @@ def expected_order(
 
 
 def _rank(shape: Shape, expected: Outcome, depth: dict[str, int], step: Step) -> Any:
-    scope = shape[step[0]].scope
-    place = (expected.keys[scope].index(step[1]),) if scope else ()
+    scope, path = shape[step[0]].scope, step[1]
+    place = tuple(
+        expected.keys_below(scope, path[:depth]).index(key) for depth, key in enumerate(path)
+    )
     return place, -depth[f"n{step[0]}"], step[0]
 
 
@@ -179,9 +198,7 @@ def check_resume(shape: Shape, expected: Outcome, store: RunStore, rows: int) ->
     plan = plan_resume(RUN, store, job=job)
     assert sum(1 for _ in store.rows(RUN)) == rows, "a plan writes nothing"
     planned = {
-        node.node: (node.reuse, sum(node.run.values()))
-        for node in plan.nodes
-        if node.sealed is not None
+        node.node: (node.reuse, sum(node.run.values())) for node in plan.nodes if not node.waiting
     }
     for name, (reuse, run) in planned.items():
         steps = {step for step in expected.states if f"n{step[0]}" == name}

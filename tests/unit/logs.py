@@ -22,7 +22,7 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
-from runstore.log.graph import FromCollect, FromOutput, Graph, Input, Level, Node, Output
+from runstore.log.graph import FromCollect, FromOutput, Graph, Input, Level, Node, Output, Over
 from runstore.log.state import RunState, StepId
 from runstore.outputs.reference import OutputReference
 
@@ -50,7 +50,7 @@ CHAIN = Graph(
         Node(
             "total",
             "total",
-            (Input("xs", FromCollect("shout", "result", KEYS)),),
+            (Input("xs", FromCollect("shout", "result", (Over(KEYS),))),),
             (Output("result"),),
         ),
     ),

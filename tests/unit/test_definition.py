@@ -10,7 +10,7 @@ import execution
 from execution import DynamicOut, DynamicOutput, In, OpContext, Out, Output, job, op
 from execution.definition.job import JobDefinition
 from execution.errors import DefinitionError
-from runstore.log.graph import Constant, FanIn, FromCollect, FromOutput, Level
+from runstore.log.graph import Constant, FanIn, FromCollect, FromOutput, Level, Over
 
 
 @op
@@ -274,7 +274,7 @@ def test_a_list_of_handles_is_a_fan_in() -> None:
         found.map(lambda x: process([x, one(), found.collect(), 7]))
 
     made = composed(body)
-    collected = FromCollect("numbers", "result", NUMBERS)
+    collected = FromCollect("numbers", "result", (Over(NUMBERS),))
     assert inputs(made, "process") == {
         "xs": FanIn((PIECE, FromOutput("one", "result"), collected, Constant(7)))
     }
@@ -318,7 +318,7 @@ def test_what_map_returns_keeps_its_shape(shape: Any, pick: Any) -> None:
         pick(results[0]).map(echo)
 
     made = composed(body)
-    assert inputs(made, "process") == {"xs": FromCollect("echo", "result", NUMBERS)}
+    assert inputs(made, "process") == {"xs": FromCollect("echo", "result", (Over(NUMBERS),))}
     assert inputs(made, "echo_2") == {"x": FromOutput("echo", "result")}
 
 
@@ -366,9 +366,13 @@ def test_collects_of_any_kind() -> None:
         process(found.map(echo).collect(as_dict=True))
 
     made = composed(body)
-    assert inputs(made, "process") == {"xs": FromCollect("numbers", "result", NUMBERS)}
-    assert inputs(made, "process_2") == {"xs": FromCollect("numbers", "result", NUMBERS, "dict")}
-    assert inputs(made, "process_3") == {"xs": FromCollect("echo", "result", NUMBERS, "dict")}
+    assert inputs(made, "process") == {"xs": FromCollect("numbers", "result", (Over(NUMBERS),))}
+    assert inputs(made, "process_2") == {
+        "xs": FromCollect("numbers", "result", (Over(NUMBERS, "dict"),))
+    }
+    assert inputs(made, "process_3") == {
+        "xs": FromCollect("echo", "result", (Over(NUMBERS, "dict"),))
+    }
     assert all(
         made.graph.by_name[name].scope == () for name in ("process", "process_2", "process_3")
     )
@@ -388,16 +392,6 @@ def two_jobs() -> None:
     kept: list[Any] = []
     composed(lambda: kept.append(one()))
     composed(lambda: echo(kept[0]))
-
-
-def mixed_levels() -> None:
-    """A product."""
-
-    def body() -> None:
-        first, second = numbers(), numbers()
-        first.map(lambda x: second.map(lambda y: add(x, y)))
-
-    composed(body)
 
 
 def collect_of_shared() -> None:
@@ -497,21 +491,7 @@ BAD_JOBS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "D3 bad alias": (lambda: one.alias("a b")(), ["alias 'a b'", "'one'", "choose another"]),
     "D3 another job": (two_jobs, ["op 'echo', input 'x'", "handle of another job"]),
-    "D7 product": (
-        mixed_levels,
-        ["op 'add'", "numbers.result and numbers_2.result", "Collect one of them first"],
-    ),
-    "D7 nested": (
-        lambda: numbers().map(lambda x: nested(x)),
-        ["op 'nested'", "cannot be mapped", "yield all keys from one op"],
-    ),
 }
-
-
-@op(out=DynamicOut())
-def nested(x):
-    """A dynamic op with an input."""
-    yield DynamicOutput(x, "a")
 
 
 @pytest.mark.parametrize("case", BAD_JOBS)

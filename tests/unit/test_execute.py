@@ -577,8 +577,8 @@ def test_inputs_are_recorded_by_the_events_that_stored_them(store: RunStore) -> 
     resolved = events[starts["total"].inputs["xs"]]  # type: ignore[index]
     assert isinstance(resolved, CollectResolved)
     assert (resolved.sealed, resolved.succeeded, resolved.skipped) == (2, 2, 0)
-    assert (resolved.source, resolved.level, resolved.step) == (
+    assert (resolved.source, resolved.levels, resolved.step) == (
         "echo.result",
-        "fan_out.result",
+        ("fan_out.result",),
         "total",
     )

@@ -25,7 +25,7 @@ def test_a_run_that_has_just_begun() -> None:
     assert found["fan_out"] == NodeProgress(
         "fan_out", False, 1, {"pending": 1}, {"never started": 1}
     )
-    assert found["echo"] == NodeProgress("echo", True, None, {}, {})
+    assert found["echo"] == NodeProgress("echo", True, None, {}, {}, unsealed=1)
     assert found["total"].states == {"pending": 1}
 
 

@@ -9,7 +9,17 @@ import msgspec
 
 from execution.planning.scheduler import Decision, Scheduler
 from runstore.log.events import AnyEvent, RunCancelled, RunFailed, StepInvalidated, StepSkipped
-from runstore.log.graph import FanIn, FromCollect, FromOutput, Graph, Input, Level, Node, Output
+from runstore.log.graph import (
+    FanIn,
+    FromCollect,
+    FromOutput,
+    Graph,
+    Input,
+    Level,
+    Node,
+    Output,
+    Over,
+)
 from tests.unit.logs import CHAIN, KEYS, Fold, fail, fan_out, plain, run_resumed, start
 
 Runs = Callable[[Decision], Iterable[AnyEvent]]
@@ -271,7 +281,7 @@ def test_a_barrier_under_the_map_waits_for_all_clones() -> None:
         "share",
         (
             Input("x", FromOutput("echo", "result")),
-            Input("xs", FromCollect("echo", "result", KEYS)),
+            Input("xs", FromCollect("echo", "result", (Over(KEYS),))),
         ),
         (Output("result"),),
         (Level("fan_out", "result"),),
@@ -294,7 +304,7 @@ def test_the_work_of_a_barrier_grows_with_its_clones() -> None:
         "share",
         (
             Input("x", FromOutput("echo", "result")),
-            Input("xs", FromCollect("echo", "result", KEYS)),
+            Input("xs", FromCollect("echo", "result", (Over(KEYS),))),
         ),
         (Output("result"),),
         (KEYS,),

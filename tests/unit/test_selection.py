@@ -18,7 +18,7 @@ from execution.planning.selection import (
     parse_selection,
 )
 from runstore.keys import KeyPath, format_step_key
-from runstore.log.graph import FromCollect, FromOutput, Graph, Input, Level, Node, Output
+from runstore.log.graph import FromCollect, FromOutput, Graph, Input, Level, Node, Output, Over
 from runstore.log.state import StepId
 from tests.unit.strategies import mapping_keys
 
@@ -225,7 +225,7 @@ def source_of(draw: st.DrawFn, node: Node) -> tuple[Any, tuple[Level, ...]]:
     piece = next((level for level in LEVEL_KEYS if level.node == node.name), None)
     scope = (*node.scope, piece) if piece else node.scope
     if scope and draw(st.booleans()):
-        return FromCollect(node.name, "r", scope[-1]), scope[:-1]
+        return FromCollect(node.name, "r", (Over(scope[-1]),)), scope[:-1]
     return FromOutput(node.name, "r"), scope
 
 
@@ -235,11 +235,12 @@ def reads(graph: Graph, known: Any) -> set[tuple[StepId, StepId]]:
     for reader in graph.nodes:
         for source in reader.sources():
             producer = graph.by_name[source.node]
-            free = source.level if isinstance(source, FromCollect) else None
+            over = source.over if isinstance(source, FromCollect) else ()
+            free = {one.level for one in over}
             for at, other in product(known(reader), known(producer)):
                 mine = dict(zip(reader.scope, at, strict=True))
                 theirs = dict(zip(producer.scope, other, strict=True))
-                if all(level == free or mine[level] == key for level, key in theirs.items()):
+                if all(level in free or mine[level] == key for level, key in theirs.items()):
                     found.add((StepId(reader.name, at), StepId(producer.name, other)))
     return found
 
