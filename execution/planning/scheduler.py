@@ -132,7 +132,7 @@ class Scheduler:
             found = {
                 _shared(wire, node)
                 for wire in self._graph.wires[reader.name]
-                if wire.producer is node or levels.intersection(_levels_over(wire))
+                if wire.producer is node or levels.intersection(_collect_levels(wire))
             }
             least = [one for one in found if not any(set(other) < set(one) for other in found)]
             for shared in sorted(least):
@@ -293,11 +293,13 @@ class Scheduler:
         return SKIP if status == SKIPPED else OPEN
 
 
-def _levels_over(wire: Wire) -> set[Level]:
-    """The levels that a collect goes over."""
-    return (
-        {one.level for one in wire.source.over} if isinstance(wire.source, FromCollect) else set()
-    )
+def _collect_levels(wire: Wire) -> set[Level]:
+    """The levels that a collect goes over, and those left to it: where the ones are empty, the others alone make the
+    reader ready.
+    """
+    if not isinstance(wire.source, FromCollect):
+        return set()
+    return {*wire.scope, *(one.level for one in wire.source.over)}
 
 
 def _shared(wire: Wire, node: Node) -> _Shared:

@@ -299,7 +299,7 @@ def count(found: list[str]) -> int:
 
 
 @op
-def constant(context: OpContext, piece: str, sign: str = "?") -> str:
+def constant(context: OpContext, piece: str, sign: object = "?") -> str:
     """A piece and a plain value."""
     note(context)
     return piece + sign

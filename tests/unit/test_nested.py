@@ -414,3 +414,18 @@ def test_several_outputs_under_several_levels() -> None:
         show(found.high.collect().collect())
 
     assert ran(body).output_for_node("show") == "[['A0', 'A1'], [], ['C0']]"
+
+
+def test_a_collect_over_nothing_is_ready_when_its_own_level_is() -> None:
+    """X3, D8: a product with an empty level has no clones to wait for; its collect gives an empty list at every key."""
+
+    @op(out=DynamicOut(str))
+    def nothing() -> Iterator[DynamicOutput[str]]:
+        yield from ()
+
+    def body() -> None:
+        empty, found = nothing(), pages()
+        product = found.map(lambda page: empty.map(lambda other: both(page, other)))
+        product.collect().map(join)
+
+    assert ran(body).output_for_node("join") == {"a": "", "b": "", "c": ""}

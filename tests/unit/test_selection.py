@@ -108,7 +108,7 @@ FLAT = Graph(
         Node("fan_out", "fan_out", (), (Output("result", dynamic=True),)),
         Node("echo", "echo", (Input("x", FromOutput("fan_out", "result")),), (Output("result"),), (KEYS,)),
         Node("shout", "shout", (Input("x", FromOutput("echo", "result")),), (Output("result"),), (KEYS,)),
-        Node("total", "total", (Input("xs", FromCollect("shout", "result", KEYS)),), (Output("result"),)),
+        Node("total", "total", (Input("xs", FromCollect("shout", "result", (Over(KEYS),))),), (Output("result"),)),
         Node("sub.after", "after", (Input("x", FromOutput("total", "result")),), (Output("result"),)),
     ),
 )  # fmt: skip
