@@ -14,7 +14,7 @@ from execution.definition.hooks import Hooks
 from execution.definition.job import JobDefinition
 from execution.running.context import OpContext
 from execution.running.hook_runner import HookContext, HookTicket
-from execution.running.inputs import Argument, Collected, Stored
+from execution.running.inputs import Argument, Branch, Collected, Stored
 from execution.running.step_runner import Told
 from runstore.log.events import HooksDue, StepFailed, StepSucceeded
 from runstore.log.graph import Level, Node
@@ -90,11 +90,10 @@ class HookCalls:
             if output.dynamic and expansion is not None:
                 seqs = [expansion.seqs[slot] for slot in expansion.order]
                 found[output.name] = Collected(
-                    list(expansion.ordered_keys()),
+                    Branch("dict", list(expansion.ordered_keys())),
                     seqs,
                     partial(self._recorder.references, seqs),
                     declared,
-                    "dict",
                 )
             elif seq:
                 found[output.name] = Stored(seq, self._recorder.reference(seq), declared)
