@@ -8,6 +8,7 @@ import contextlib
 import os
 import sys
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -197,8 +198,9 @@ class LiveTable:
 
 
 def _waiting_text(state: RunState) -> str:
-    waits = sorted((due, str(step)) for step, due in list(state.waiting.items()))
-    if not waits:
+    waits = list(state.waiting.items())
+    if not waits:  # started meanwhile
         return ""
-    more = f" and {len(waits) - 1} more wait" if len(waits) > 1 else " waits"
-    return f"{waits[0][1]}{more} for a retry, due {time_text(waits[0][0])}"
+    step, due = min(waits, key=itemgetter(1))
+    more = f" and {len(waits) - 1:,} more wait" if len(waits) > 1 else " waits"
+    return f"{step}{more} for a retry, due {time_text(due)}"

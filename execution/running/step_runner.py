@@ -27,6 +27,7 @@ from execution.running.storable_text import storable_text
 from execution.running.type_checks import check_inputs, check_output
 from execution.running.worker import Worker
 from runstore.errors import InvalidKey, NotStorable, StorageFailed
+from runstore.exactness import first_inexact
 from runstore.keys import check_mapping_key
 from runstore.log.codec import check_exact, keys_digest
 from runstore.log.events import (
@@ -139,13 +140,14 @@ def _with_metadata(step: str, error: BaseException) -> ErrorInfo:
     described = describe_error(error)
     if not isinstance(error, Failure) or not error.metadata:
         return described
+    place, part = first_inexact(error.metadata) or ("$", error.metadata)
     try:
-        metadata = check_exact(error.metadata, "its metadata")
+        check_exact(part, f"its metadata {place}")
     except NotStorable as refused:
         raise StepError(
             f"step {step!r} raised Failure({described.message!r}), but {refused}"
         ) from error
-    return msgspec.structs.replace(described, metadata=metadata)
+    return msgspec.structs.replace(described, metadata=error.metadata)
 
 
 def _since(begun: float) -> float:

@@ -100,7 +100,7 @@ class Steps:
     def __init__(self, node: Node, size: int) -> None:
         self.status = bytearray(size)
         self.why = bytearray(size)
-        self.attempts = array("H", bytes(2 * size))
+        self.attempts = array("I", bytes(4 * size))
         self.outputs = {
             output.name: array("q", bytes(8 * size))
             for output in node.outputs
@@ -114,7 +114,7 @@ class Steps:
         if more > 0:
             self.status.extend(bytes(more))
             self.why.extend(bytes(more))
-            self.attempts.extend(array("H", bytes(2 * more)))
+            self.attempts.extend(array("I", bytes(4 * more)))
             for column in self.outputs.values():
                 column.extend(array("q", bytes(8 * more)))
 

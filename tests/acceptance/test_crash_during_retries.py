@@ -190,7 +190,7 @@ def test_kill_around_a_wait(
 ) -> None:
     """F3: the due time in the log holds over the crash, by the times of the events; the wait does not begin anew."""
     monkeypatch.setattr(recorder, "GROUP_S", COMMITS["each"])
-    scene = Scene(tmp_path, delay_s=0.25)
+    scene = Scene(tmp_path, delay_s=0.5)
     scene.reset(empty_store)
     kill_run(scene.go, WAITS[where])
     crashed = scene.state()

@@ -297,12 +297,11 @@ def start_waiting(shell: Shell) -> subprocess.Popen[str]:
 
     def is_waiting() -> bool:
         with contextlib.suppress(sqlite3.Error), sqlite3.connect(database) as connection:
-            rows = connection.execute("SELECT body ->> '$.step' FROM events WHERE seq > 1")
-            return ("busy[q'\"$]",) in rows.fetchall()
+            rows = connection.execute("SELECT body ->> '$.kind', step FROM events WHERE seq > 1")
+            return ("StepSucceeded", "busy[q'\"$]") in rows.fetchall()
         return False
 
     wait_for(lambda: database.exists() and is_waiting())
-    time.sleep(0.1)  # until the outcome of the last clone is on disk too
     return process
 
 

@@ -8,7 +8,22 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from execution import DynamicOut, DynamicOutput, In, Nothing, Out, Output, execute, job, op, rerun
+from execution import (
+    Backoff,
+    DynamicOut,
+    DynamicOutput,
+    Failure,
+    In,
+    Nothing,
+    Out,
+    Output,
+    RetryPolicy,
+    RetryRequested,
+    execute,
+    job,
+    op,
+    rerun,
+)
 from execution.definition.job import JobDefinition
 from runstore import RunStore
 
@@ -72,6 +87,26 @@ def said(metadata: Any, **place: Any) -> None:
         return 1
 
     op(f)()
+
+
+def fails(metadata: Any) -> None:
+    """A node whose op fails and says this."""
+
+    @op
+    def g() -> None:
+        raise Failure("row 7 is short", metadata)
+
+    g()
+
+
+def waits(seconds: float) -> None:
+    """A node whose op asks to be tried again."""
+
+    @op
+    def g() -> None:
+        raise RetryRequested(seconds_to_wait=seconds)
+
+    g()
 
 
 def composed(body: Callable[[], Any]) -> JobDefinition:
@@ -300,6 +335,38 @@ TABLE = [
         ran(lambda: said({}, output_name="other")),
         "step 'f' added metadata for output 'other' that it did not give afterwards; add it before the output is "
         "given, by output_name and, for a dynamic output, mapping_key",
+    ),
+    # Retries
+    Row(
+        "3.4 a policy that is none",
+        lambda: op(retry_policy=3)(echo.function),  # type: ignore[call-overload]
+        "op 'echo': the retry policy is a int; write RetryPolicy(max_retries=…)",
+    ),
+    Row(
+        "3.4 a backoff of nothing",
+        lambda: RetryPolicy(backoff=Backoff.LINEAR),
+        "RetryPolicy has a backoff and no delay that it could change; set delay too",
+    ),
+    Row(
+        "3.4 a backoff by its name",
+        lambda: RetryPolicy(delay=1, backoff="LINEAR"),  # type: ignore[arg-type]
+        "RetryPolicy backoff is 'LINEAR'; write one of Backoff.LINEAR, Backoff.EXPONENTIAL",
+    ),
+    Row(
+        "3.4 retries that cannot be counted",
+        lambda: RetryPolicy(-1),
+        "RetryPolicy max_retries is -1; write a whole number from 0 on",
+    ),
+    Row(
+        "3.4 a wait into the past",
+        ran(lambda: waits(-1)),
+        "RetryRequested seconds_to_wait is -1; write seconds, from 0 to 315,360,000",
+    ),
+    Row(
+        "3.3 metadata of a failure that JSON does not hold",
+        ran(lambda: fails({"rows": [1, {1, 2}]})),
+        "step 'g' raised Failure('row 7 is short'), but its metadata $.rows[1] is {1, 2}, which JSON does not hold "
+        "exactly; use None, bool, int, finite float, str, list and dict with str keys",
     ),
     Row(
         "3.6 a schema that is none",

@@ -412,6 +412,14 @@ def test_a_retried_attempt_counts_for_nothing() -> None:
     assert fold.state.output_seq(StepId("echo", ("b",)), "result") == 0
 
 
+def test_a_step_may_be_tried_very_often() -> None:
+    """F3: an op that polls each second is at its attempt 65,536 before a day is over."""
+    fold = Fold()
+    fold.state.steps(CHAIN.by_name["fan_out"], ()).attempts[0] = 65_535
+    fold(start("fan_out", 65_536), retried("fan_out", 65_536), fan_out("a", 65_537))
+    assert fold.status("fan_out") == SUCCEEDED
+
+
 def test_a_step_that_waits_and_is_no_longer_in_the_graph_is_forgotten() -> None:
     """A resume with another graph: what waited in a node that is gone waits no longer."""
     fold = Fold()
