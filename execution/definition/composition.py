@@ -20,6 +20,7 @@ from execution.definition.handles import (
 )
 from execution.definition.hooks import HookDefinition, Hooks, joined
 from execution.definition.retries import RetryPolicy, check_policy
+from execution.definition.tags import checked_tags
 from execution.errors import DefinitionError
 from runstore.errors import NotStorable
 from runstore.log.codec import check_exact
@@ -172,8 +173,10 @@ class Invocation:
 
     def tag(self, tags: Mapping[str, str]) -> "Invocation":
         """Give the node more tags."""
-        tags = {**self._tags, **tags}
-        return Invocation(self._op, self._name, tags, self._retry_policy, self._hooks)
+        more = checked_tags(tags, f"op {self._op.name!r}")
+        return Invocation(
+            self._op, self._name, {**self._tags, **more}, self._retry_policy, self._hooks
+        )
 
     def with_retry_policy(self, retry_policy: RetryPolicy) -> "Invocation":
         """Give the node a retry policy, in place of its op's or its job's."""

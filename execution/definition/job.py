@@ -12,6 +12,7 @@ from execution.definition.ins_outs import refuse_unknown
 from execution.definition.op import OpDefinition
 from execution.definition.resources import check_resources, stand_ins
 from execution.definition.retries import RetryPolicy, check_policy
+from execution.definition.tags import checked_tags
 from execution.definition.wire_types import check_wires
 from execution.errors import DefinitionError
 from runstore.log.graph import Graph
@@ -40,7 +41,7 @@ class JobDefinition:
     ) -> None:
         self.name = name
         self.description = description
-        self.tags = dict(tags)
+        self.tags = checked_tags(tags, f"job {name!r}")
         self._module = function.__module__
         if function.__code__.co_argcount:
             raise DefinitionError(

@@ -28,6 +28,7 @@ from execution.definition.ins_outs import (
 )
 from execution.definition.resources import checked_keys, is_resource
 from execution.definition.retries import RetryPolicy, check_policy
+from execution.definition.tags import checked_tags
 from execution.definition.types import is_untyped, misfit
 from execution.errors import DefinitionError
 from runstore.outputs.serializers import is_typed
@@ -65,8 +66,8 @@ class OpDefinition:
     ) -> None:
         self.function = function
         self.name = name
-        self.description = description
-        self.tags = dict(tags)
+        self.description = description or inspect.getdoc(function)
+        self.tags = checked_tags(tags, f"op {name!r}")
         self.retry_policy = check_policy(retry_policy, f"op {name!r}")
         self.outs = dict(outs)
         self.is_dynamic = any(getattr(out, "dynamic", False) for out in self.outs.values())
@@ -287,6 +288,7 @@ def op(
     out: Out | Mapping[str, Out] | None = None,
     tags: Mapping[str, str] | None = None,
     version: str | None = None,
+    code_version: str | None = None,
     config_schema: Any = None,
     retry_policy: RetryPolicy | None = None,
     required_resource_keys: Iterable[str] = (),
@@ -302,6 +304,7 @@ def op(
     out: Out | Mapping[str, Out] | None = None,
     tags: Mapping[str, str] | None = None,
     version: str | None = None,
+    code_version: str | None = None,
     config_schema: Any = None,
     retry_policy: RetryPolicy | None = None,
     required_resource_keys: Iterable[str] = (),
@@ -310,15 +313,13 @@ def op(
     """Make an op of a function.
 
     A first parameter named `context` (or `_context`, `_`) receives the context, one named `config` the op's config in
-    the type that it is annotated with; all others are inputs. `config_schema`: the type of `context.op_config`, or a
-    dict of field to type. A parameter annotated `ResourceParam[T]` receives the resource of its name; what the op
-    reads from `context.resources` besides are its `required_resource_keys`. Without `out`
-    there is one output `result`, typed by the return annotation; `-> list[DynamicOutput[T]]` declares a dynamic one.
-    `version` stands for the source where resume asks whether the code has changed. `retry_policy`: whether and when a
-    step is tried again that has failed. Raises DefinitionError.
+    the type that it is annotated with, one annotated `ResourceParam[T]` the resource of its name; all others are
+    inputs. Without `out` there is one output `result`, typed by the return annotation; `-> list[DynamicOutput[T]]`
+    declares a dynamic one. `config_schema`: the type of `context.op_config`, or a dict of field to type.
+    `required_resource_keys`: what the op reads from `context.resources` besides. `version` (or `code_version`) stands
+    for the source where resume asks whether the code has changed. `retry_policy`: whether and when a step is tried
+    again that has failed. Raises DefinitionError.
     """
-    if "code_version" in unknown and version is None:
-        version = unknown.pop("code_version")
     refuse_unknown("@op", unknown)
 
     def decorate(function: Callable[..., Any]) -> OpDefinition:
@@ -330,7 +331,7 @@ def op(
             ins or {},
             outs,
             tags or {},
-            version,
+            code_version if version is None else version,
             config_schema,
             retry_policy,
             required_resource_keys=required_resource_keys,

@@ -230,6 +230,32 @@ def test_calling_records_nodes_in_order() -> None:
     assert (j.name, j.tags, j.description, j.graph.name) == ("mine", {"team": "x"}, "d", "mine")
 
 
+def test_tags_stand_in_the_graph_as_text() -> None:
+    """D3: a tag that is no text becomes its JSON, so that the log can be read; what JSON cannot hold is refused."""
+
+    @op(tags={"n": 1, "s": "x"})
+    def tagged():
+        """What it says."""
+        return 1
+
+    @job(tags={"list": [1, None]})
+    def j():
+        tagged.tag({"more": {"a": True}})()
+
+    assert j.execute_in_process().success
+    assert j.graph.nodes[0].tags == {"n": "1", "s": "x", "more": '{"a":true}'}
+    assert j.tags == {"list": "[1,null]"}
+    assert tagged.description == "What it says."
+    for make, told in [
+        (lambda: op(tags={"a": {1}})(_second), r"op '_second': tag 'a', as name and value, is"),
+        (lambda: op(tags={1: "a"})(_second), "op '_second': tag 1 is a int; name it by text"),
+        (lambda: one.tag("a"), "op 'one': tags are a str; write a dict"),
+        (lambda: one.tag({"a": "\ud800"}), "op 'one': tag 'a', as name and value, is"),
+    ]:
+        with pytest.raises(DefinitionError, match=told):
+            make()
+
+
 def test_arguments_by_place_and_by_name() -> None:
     """D3: handles and plain values are passed by place or name; a default may stay unconnected."""
 
