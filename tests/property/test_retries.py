@@ -16,6 +16,7 @@ from execution import (
     RetryRequested,
     RunResult,
     execute,
+    graph,
     job,
     op,
     resume,
@@ -144,3 +145,63 @@ def test_a_cut_run_with_retries_comes_to_the_same_end(plan: Plan, cuts: list[flo
                 assert over == (result._state.seq == rows)
                 check_end(plan, store, result)
                 check_log(plan, store)
+
+
+@op(out=DynamicOut(), version="1")
+def pages() -> Any:
+    """Two outer keys."""
+    yield from (DynamicOutput(key, key) for key in "ab")
+
+
+@op(out=DynamicOut(), retry_policy=RetryPolicy(1, 0.001), version="1")
+def lines(context: OpContext, page: str) -> Any:
+    """Two inner keys; for one outer key only after a first attempt with another key."""
+    if page == "b" and not context.retry_number:
+        yield DynamicOutput("gone", "gone")
+        raise ValueError("not yet")
+    yield from (DynamicOutput(page + key, key) for key in "12")
+
+
+@op(version="1")
+def shout(context: OpContext, line: str) -> str:
+    """One inner clone of each page fails once in each budget."""
+    if line in ("a1", "b2") and not context.retry_number:
+        raise ValueError(line)
+    return line.upper()
+
+
+@op(version="1")
+def joined(parts: list[str]) -> str:
+    """One text."""
+    return " ".join(parts)
+
+
+@graph
+def page_text(page: Any) -> Any:
+    """Lines of a page, shouted and joined."""
+    shouted = lines(page).map(shout.with_retry_policy(RetryPolicy(1, 0.001)))
+    return joined(shouted.collect())
+
+
+@job
+def book() -> None:
+    """A nested job whose inner generator and clones are tried again."""
+    joined.alias("text")(pages().map(page_text).collect())
+
+
+def test_a_nested_job_with_retries_cut_at_every_row(tmp_path: Path) -> None:
+    """F3, F4: policies reach nodes of a graph; an inner generator tried again has its last keys alone, at any cut."""
+    with RunStore.open(tmp_path / "0", level="fast") as store:
+        assert execute(book, store, run_id=RUN).output_for_node("text") == "A1 A2 B1 B2"
+        length = sum(1 for _ in store.rows(RUN))
+        retried = [event.step for _, event in store.events(RUN) if isinstance(event, StepRetried)]
+    assert sorted(retried) == [
+        "page_text.lines[b]",
+        "page_text.shout[a][1]",
+        "page_text.shout[b][2]",
+    ]
+    for rows in range(1, length):
+        with cut(tmp_path / "0", tmp_path / str(rows), rows, all_files=False) as store:
+            result = resume(RUN, store, job=book)
+            assert result.output_for_node("text") == "A1 A2 B1 B2", rows
+            assert facts(store.state(RUN)) == facts(result._state), rows
