@@ -17,7 +17,7 @@ from runstore.keys import check_run_id
 from runstore.log.claims import Claim, Claims
 from runstore.log.codec import LogDigest, decode
 from runstore.log.database import LOG_NAME, Database
-from runstore.log.event_log import EventLog, Row
+from runstore.log.event_log import EventLog, Row, row_id
 from runstore.log.events import AnyEvent, Durability, RunCancelled, RunResumed, RunStarted
 from runstore.log.medium import make_private_directory
 from runstore.log.messages import Message, Messages
@@ -32,12 +32,14 @@ from runstore.version import __version__
 
 # The runs that were begun with outputs below one of some bases that are not their own.
 _USERS = """
-SELECT id FROM runs JOIN events USING (run)
-WHERE seq = 1 AND json_valid(body) AND EXISTS (
+SELECT id FROM runs JOIN events AS first ON first.row_id = (runs.run << 32) + 1
+WHERE json_valid(body) AND EXISTS (
     SELECT 1 FROM json_each(body, '$.parent.bases') WHERE value IN (SELECT value FROM json_each(?)))
-ORDER BY run"""
+ORDER BY runs.run"""
 # Where the outputs of a run went, also where a row of its log is damaged.
-_BASES = "SELECT DISTINCT CASE WHEN json_valid(body) THEN body ->> '$.base' END FROM events WHERE run = ?"
+_BASES = """
+SELECT DISTINCT CASE WHEN json_valid(body) THEN body ->> '$.base' END
+FROM events WHERE row_id > ? AND row_id < ?"""
 
 _BATCH = 500  # rows read at a time; below SQLite's limit of parameters on old builds
 
@@ -176,7 +178,7 @@ class RunStore:
     def step_events(self, run_id: str, step_key: str) -> list[tuple[int, AnyEvent]]:
         """(seq, event) of one step, by the index on steps."""
         rows = self._reading().query(
-            "SELECT seq, body FROM events WHERE run = ? AND step = ? ORDER BY seq",
+            "SELECT seq, body FROM events WHERE run = ? AND step = ? ORDER BY row_id",
             (self._number(run_id), step_key),
         )
         return [(seq, decode(body, run_id, seq)) for seq, body in rows.fetchall()]
@@ -216,7 +218,8 @@ class RunStore:
         return OutputStore([open_base(self._address(base), durable=False) for base in bases])
 
     def _own_bases(self, run_id: str) -> list[str]:
-        rows = self._reading().query(_BASES, (self._number(run_id),)).fetchall()
+        run = self._number(run_id)
+        rows = self._reading().query(_BASES, (row_id(run), row_id(run + 1))).fetchall()
         folder = f"/{file_name(run_id)}"  # what is not the run's own folder is never deleted
         return [base for (base,) in rows if base and base.endswith(folder)]
 
@@ -320,8 +323,10 @@ class RunStore:
         self._outputs_of(run_id).remove_all()
         run, database = self._number(run_id), self._writing()
         with database.transaction(full=True) as connection:
-            for table in ("runs", "events", "messages", "claims"):
+            for table in ("runs", "messages", "claims"):
                 connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+            rows = "DELETE FROM events WHERE row_id > ? AND row_id < ?"
+            connection.execute(rows, (row_id(run), row_id(run + 1)))
 
     # Opening and closing
 

@@ -64,8 +64,9 @@ def main() -> None:
     make_mended(directory)
     make_stopped(directory)
     assert rerun("mended", directory, select="minutes[UTC]", new_run_id="redone").success
+    with RunStore.open(directory) as store:
+        print(f"{directory}: {', '.join(run.run_id for run in store.runs())}")
     tidy(directory)
-    print(f"{directory}: {', '.join(run.run_id for run in RunStore.open(directory).runs())}")
 
 
 def make_anonymous() -> None:

@@ -27,8 +27,8 @@ _FIXED = (
 )  # branches of SQLite with the repair: from, and below
 # (run, its parent) of every rerun that uses outputs of its parent.
 _PARENTS = """
-SELECT id, body ->> '$.parent.run' FROM runs JOIN events USING (run)
-WHERE seq = 1 AND json_valid(body) AND body ->> '$.parent.bases' IS NOT NULL ORDER BY run"""
+SELECT id, body ->> '$.parent.run' FROM runs JOIN events ON row_id = (runs.run << 32) + 1
+WHERE json_valid(body) AND body ->> '$.parent.bases' IS NOT NULL ORDER BY runs.run"""
 
 
 class Check(msgspec.Struct, frozen=True):

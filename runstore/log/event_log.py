@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from runstore.errors import LogDamaged, TakenOver
 from runstore.log.database import Database
 
-_INSERT = "INSERT INTO events (run, seq, body) VALUES (?, ?, ?)"
-_READ = "SELECT seq, body FROM events WHERE run = ? AND seq > ? ORDER BY seq"
-_READ_ONE = "SELECT body FROM events WHERE run = ? AND seq = ?"
-_READ_SOME = "SELECT seq, body FROM events WHERE run = ? AND seq IN"
+_INSERT = "INSERT INTO events (row_id, body) VALUES (?, ?)"
+_READ = "SELECT seq, body FROM events WHERE row_id > ? AND row_id < ? ORDER BY row_id"
+_READ_ONE = "SELECT body FROM events WHERE row_id = ?"
+_READ_SOME = "SELECT seq, body FROM events WHERE row_id IN"
 
 Row = tuple[int, str]
 
@@ -29,26 +29,28 @@ class EventLog:
     ) -> None:
         """Append rows `first_seq`, `first_seq + 1`, …; raises TakenOver where that is not the next seq."""
         try:
-            connection.executemany(
-                _INSERT, [(run, seq, body) for seq, body in enumerate(bodies, first_seq)]
-            )
+            connection.executemany(_INSERT, enumerate(bodies, row_id(run, first_seq)))
         except sqlite3.IntegrityError as error:
             if "runstore:" not in str(error):
                 raise LogDamaged(f"row {first_seq} was refused by the database: {error}") from error
             raise TakenOver(
-                f"another executor has appended to this run since ({str(error).removeprefix('runstore: ')}); "
-                "this one stops. `runstore runs` shows who has it"
+                f"another executor has appended to this run since: seq {first_seq} is not the next, or its epoch is "
+                "over; this one stops. `runstore runs` shows who has it"
             ) from error
 
     def read(self, run: int, after: int = 0) -> Iterator[Row]:
         """(seq, body) of every row after `after`, in order."""
-        return iter(self._database.query(_READ, (run, after)))
+        return iter(self._database.query(_READ, (row_id(run, after), row_id(run + 1))))
 
     def read_some(self, run: int, seqs: Sequence[int]) -> dict[int, str]:
         """Seq -> body of the named rows."""
         marks = ",".join("?" * len(seqs))
         rows = (
-            dict(self._database.query(f"{_READ_SOME} ({marks})", (run, *seqs)).fetchall())
+            dict(
+                self._database.query(
+                    f"{_READ_SOME} ({marks})", [row_id(run, seq) for seq in seqs]
+                ).fetchall()
+            )
             if seqs
             else {}
         )
@@ -58,10 +60,15 @@ class EventLog:
 
     def read_one(self, run: int, seq: int) -> str:
         """The body of one row."""
-        row = self._database.query(_READ_ONE, (run, seq)).fetchone()
+        row = self._database.query(_READ_ONE, (row_id(run, seq),)).fetchone()
         if row is None:
             raise _missing(run, seq)
         return str(row[0])
+
+
+def row_id(run: int, seq: int = 0) -> int:
+    """The `row_id` of an event; those of a run lie between `row_id(run)` and `row_id(run + 1)`."""
+    return (run << 32) + seq
 
 
 def _missing(run: int, seq: int) -> LogDamaged:

@@ -28,10 +28,10 @@ def output_path(
     """
     folder = _folder(node, output)
     suffix = f".{extension}" if epoch == attempt == 1 else f".e{epoch}a{attempt}.{extension}"
-    keys = [file_name(key) for key in key_path]
-    path = "/".join([folder, *keys]) + suffix
+    parts = [folder, *map(file_name, key_path)]
+    path = "/".join(parts) + suffix
     if len(path) > MAX_PATH_BYTES:
-        digest = hashlib.sha256("\0".join([folder, *keys]).encode()).hexdigest()[:32]
+        digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
         path = f"{folder}/=-{digest}{suffix}"
     return path
 

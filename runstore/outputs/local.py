@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from runstore import failpoints
 from runstore.errors import OutputMissing, StorageFailed
 
+SMALL_BYTES = 8192
+"""A file of fewer is read in one go, without asking for its size first."""
+
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -127,9 +130,12 @@ def _write_all(fd: int, data: bytes, path: str) -> None:
 
 
 def _read_all(fd: int) -> bytes:
+    data = os.read(fd, SMALL_BYTES)
+    if len(data) < SMALL_BYTES:
+        return data
     size = os.fstat(fd).st_size
-    data = os.read(fd, size + 1)
-    while len(data) < size and (more := os.read(fd, size - len(data))):
+    data = os.pread(fd, size + 1, 0)
+    while len(data) < size and (more := os.pread(fd, size - len(data), len(data))):
         data += more
     return data
 

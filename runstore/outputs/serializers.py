@@ -104,6 +104,8 @@ class _Pickle:
 _TEXT, _RAW, _JSON, _MESSAGE_PACK = _Text(), _Raw(), _Json(), _MessagePack()
 _EXACT = (_TEXT, _RAW, _JSON, _MESSAGE_PACK)
 """Formats of which every value is read back before it counts; of the others the user answers for that."""
+_PLAIN = frozenset({int, bool, str, type(None)})
+"""Types of which those formats give every value back or refuse it, so that none has to be read back."""
 _registry: dict[str, Serializer] = {
     serializer.name: serializer for serializer in (*_EXACT, _Pickle())
 }
@@ -140,12 +142,9 @@ def serialize(value: Any, declared: Any = None, named: str | None = None) -> Ser
     """
     if named is not None:
         return _in_format(find_serializer(named), value, declared)
-    if declared is str:
-        return _exactly(_TEXT, value, declared)
-    if declared is bytes:
-        return _exactly(_RAW, value, declared)
-    if is_typed(declared):
-        return _exactly(_JSON, value, declared)
+    serializer = _format_of(declared)
+    if serializer is not None:
+        return _exactly(serializer, value, declared)
     for serializer in (_JSON, _MESSAGE_PACK):
         data = _exact_bytes(serializer, value, None)
         if data is not None:
@@ -153,6 +152,16 @@ def serialize(value: Any, declared: Any = None, named: str | None = None) -> Ser
     raise NotStorable(
         f"{_describe(value)} comes back changed from JSON and from MessagePack; {REMEDIES}"
     )
+
+
+@lru_cache(maxsize=512)
+def _format_of(declared: Any) -> Serializer | None:
+    """The format that a declared type picks; None where the value decides."""
+    if declared is str:
+        return _TEXT
+    if declared is bytes:
+        return _RAW
+    return _JSON if is_typed(declared) else None
 
 
 def deserialize(data: bytes, serializer: str, declared: Any = None) -> Any:
@@ -192,6 +201,8 @@ def _is_instance(value: Any, declared: Any) -> bool:
 def _exact_bytes(serializer: Serializer, value: Any, declared: Any) -> bytes | None:
     try:
         data = serializer.encode(value, declared)
+        if type(value) in _PLAIN and declared in (None, type(value)):
+            return data
         return data if same(serializer.decode(data, declared), value) else None
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return None

@@ -240,7 +240,7 @@ def damage_is_never_silent(shape: Shape, data: st.DataObject, root: Path) -> Non
     damaged = data.draw(altered(rows))
     with behind_the_triggers(root / "runs.db") as connection:
         connection.execute("DELETE FROM events")
-        connection.executemany("INSERT INTO events (run, seq, body) VALUES (1, ?, ?)", damaged)
+        connection.executemany("INSERT INTO events (row_id, body) VALUES (1 << 32 | ?, ?)", damaged)
     with RunStore.open(root, level="fast") as store:
         for use in (
             lambda: store.state(RUN),

@@ -238,7 +238,7 @@ def test_log_shows_what_it_does_not_know(shell: Shell) -> None:
     with contextlib.closing(sqlite3.connect(shell.folder / ".runstore" / "runs.db")) as database:
         body = '{"kind":"StepTeleported","epoch":1,"step":"look[a]","time":"2999-01-01T00:00:00Z"}'
         database.execute(
-            "INSERT INTO events (run, seq, body) SELECT run, max(seq) + 1, ? FROM events", (body,)
+            "INSERT INTO events (row_id, body) SELECT max(row_id) + 1, ? FROM events", (body,)
         )
         database.commit()
     assert body in shell.call("log")[0].splitlines()[-1]
