@@ -1,5 +1,6 @@
 """From a call that executes or resumes to what the shell and a person see of it: lines, signals, the exit code."""
 
+import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -16,13 +17,13 @@ from execution.cli.failure import (
     typed,
 )
 from execution.cli.signals import StopSignals
-from execution.cli.terminal import counted, duration_text, first_line, listed
+from execution.cli.terminal import counted, duration_text, first_line, hook_failure_line, listed
 from execution.errors import ExecutionError
 from execution.planning.rerun_plan import RerunPlan
 from execution.planning.resume_plan import ResumePlan
 from execution.running.engine import Control
 from execution.running.result import RunResult
-from runstore.audit import FailureKind, failure_kinds
+from runstore.audit import FailureKind, failure_kinds, hook_failures
 from runstore.errors import RunStoreError
 from runstore.log.events import RunFailed, RunSucceeded
 from runstore.log.remaining import Remaining
@@ -79,6 +80,8 @@ def drive(
     ctx: click.Context, store: RunStore, call: Callable[[Control], RunResult], *, quiet: bool
 ) -> None:
     """Execute or resume, and leave with the exit code that says how it went."""
+    if logging.lastResort is not None:  # what is logged without any configuration says by whom
+        logging.lastResort.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     display = choose_display(quiet=quiet)
     watch = Watch(display, str(store.directory))
     begun = time.monotonic()
@@ -130,6 +133,8 @@ def _end(
     """From the state that was just driven: the log is not read again."""
     run_id, how = state.run_id, type(state.ended).__name__.removeprefix("Run").lower()
     watch.display.say(f"run {run_id} {how} in {duration_text(seconds)}: {_totals(state)}")
+    for failed in hook_failures(state, lambda seq: store.event(run_id, seq)):
+        watch.display.say(f"warning: {hook_failure_line(failed)}")
     if isinstance(state.ended, RunSucceeded):
         watch.display.say(f"look:  {typed('show', run_id, ctx=ctx)}")
     elif isinstance(state.ended, RunFailed):

@@ -4,9 +4,12 @@ import datetime as dt
 import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from runstore.audit import HookFailures
 
 COLOURS = {
     "succeeded": "green",
@@ -106,6 +109,13 @@ def safe(text: str) -> str:
 def _is_control(char: str) -> bool:
     # A bidi control can make a line read as what it is not.
     return unicodedata.category(char) in ("Cc", "Cs") or unicodedata.bidirectional(char) in _BIDI
+
+
+def hook_failure_line(failed: "HookFailures") -> str:
+    """Of a hook the first call that failed, and how many more there are."""
+    more = f" and {counted(failed.count - 1, 'other call')}" if failed.count > 1 else ""
+    error = first_line(f"{failed.type}: {failed.message}")
+    return f"hook {failed.hook} failed for {safe(failed.step)} (seq {failed.seq}){more}: {error}"
 
 
 def first_line(text: str, limit: int = 160) -> str:

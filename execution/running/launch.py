@@ -64,7 +64,7 @@ def execute(
     `run_config` that differs from the log's is then refused. `fail_fast`: start no new step after a failure.
     `control`: who watches and may stop the run.
 
-    Raises ConfigError, StorageFailed (resumable), TakenOver.
+    Raises ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver.
     """
     opened = as_store(store)
     if run_id is not None and opened.has_run(check_run_id(run_id)):

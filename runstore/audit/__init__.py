@@ -13,7 +13,16 @@ from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, key
 from runstore.audit.messages import messages
 from runstore.audit.progress import Progress, progress, progress_of
 from runstore.audit.rows import LogRow, rows
-from runstore.audit.show import Epoch, FailureKind, OpSummary, RunReport, failure_kinds, show
+from runstore.audit.show import (
+    Epoch,
+    FailureKind,
+    HookFailures,
+    OpSummary,
+    RunReport,
+    failure_kinds,
+    hook_failures,
+    show,
+)
 
 __all__ = [
     "KEY_STATES",
@@ -24,6 +33,7 @@ __all__ = [
     "Fact",
     "FailureKind",
     "Found",
+    "HookFailures",
     "Key",
     "LogRow",
     "OpSummary",
@@ -36,6 +46,7 @@ __all__ = [
     "find_node",
     "find_output",
     "find_step",
+    "hook_failures",
     "keys",
     "keys_of",
     "messages",

@@ -10,6 +10,7 @@ import msgspec
 from runstore.keys import parse_step_key
 from runstore.log.events import (
     AnyEvent,
+    HookFailed,
     Parent,
     ReuseSealed,
     RunCancelled,
@@ -62,6 +63,17 @@ class FailureKind(msgspec.Struct, frozen=True):
     message: str
 
 
+class HookFailures(msgspec.Struct, frozen=True):
+    """Calls of one hook that have failed: the first of them, and how many there are."""
+
+    hook: str
+    count: int
+    step: str
+    seq: int
+    type: str
+    message: str
+
+
 class RunReport(msgspec.Struct, frozen=True):
     """A run, as `runstore show` prints it."""
 
@@ -78,6 +90,7 @@ class RunReport(msgspec.Struct, frozen=True):
     epochs: tuple[Epoch, ...]
     ops: tuple[OpSummary, ...]
     failures: tuple[FailureKind, ...]
+    hook_failures: tuple[HookFailures, ...]
 
 
 def show(store: RunStore, run: str = "last") -> RunReport:
@@ -103,6 +116,7 @@ def show(store: RunStore, run: str = "last") -> RunReport:
             for progress in Remaining(state).nodes()
         ),
         failures=failure_kinds(state, reading.failed.__getitem__),
+        hook_failures=hook_failures(state, reading.failed_hooks.__getitem__),
     )
 
 
@@ -119,6 +133,7 @@ class _Reading:
         self.seconds: dict[str, float] = {}
         self._epochs: list[dict[str, Any]] = []
         self.failed: dict[int, StepFailed] = {}
+        self.failed_hooks: dict[int, HookFailed] = {}
         self.reused = 0
 
     def look(self, seq: int, event: AnyEvent) -> None:
@@ -136,6 +151,8 @@ class _Reading:
                 self.seconds[node] = self.seconds.get(node, 0.0) + event.duration_s
             case StepFailed():
                 self.failed[seq] = event
+            case HookFailed():
+                self.failed_hooks[seq] = event
             case RunSucceeded() | RunFailed() | RunCancelled():
                 self._epochs[-1]["ended"] = type(event).__name__.removeprefix("Run").lower()
 
@@ -181,3 +198,14 @@ def failure_kinds(state: RunState, event_at: Callable[[int], AnyEvent]) -> tuple
             message=event.error.message,
         )
     return tuple(kinds.values())
+
+
+def hook_failures(state: RunState, event_at: Callable[[int], AnyEvent]) -> tuple[HookFailures, ...]:
+    """The failed calls of hooks in all epochs of a run, by hook; `event_at`: the event of a seq."""
+    found = []
+    for hook, (count, seq) in state.hook_failures.items():
+        event = event_at(seq)
+        assert isinstance(event, HookFailed)
+        error = event.error
+        found.append(HookFailures(hook, count, event.step, seq, error.type, error.message))
+    return tuple(found)

@@ -100,6 +100,8 @@ class RunState:
         """Step that runs again for lost bytes -> its lost outputs (rule R6)."""
         self.hooks_due: dict[tuple[StepId, int], HooksDue] = {}
         """Step and attempt -> the hooks that its outcome is still to be told to."""
+        self.hook_failures: dict[str, tuple[int, int]] = {}
+        """Hook -> how many of its calls have failed, and the seq of the first `HookFailed`."""
         self._expansions: dict[tuple[str, str, KeyPath], Expansion] = {}
         self._open: dict[StepId, dict[str, OpenExpansion]] = {}
         self._steps: dict[str, dict[KeyPath, Steps]] = {}
@@ -487,6 +489,9 @@ class RunState:
             raise self._damaged(
                 seq, f"ends hook {event.hook!r} of {event.step!r}, which is not due"
             )
+        if isinstance(event, HookFailed):
+            count, first = self.hook_failures.get(event.hook, (0, seq))
+            self.hook_failures[event.hook] = count + 1, first
         left = tuple(hook for hook in due.hooks if hook != event.hook)
         if left:
             self.hooks_due[step, event.attempt] = msgspec.structs.replace(due, hooks=left)

@@ -23,6 +23,7 @@ from execution import (
     job,
     op,
     rerun,
+    resource,
 )
 from execution.definition.job import JobDefinition
 from runstore import RunStore
@@ -138,6 +139,25 @@ def listed(xs):
     return xs
 
 
+@resource
+def unreachable():
+    raise ConnectionError("no route")
+
+
+@op(required_resource_keys={"db"})
+def stores() -> int:
+    return 1
+
+
+def _stores() -> None:
+    stores()
+
+
+@op
+def nosy(context) -> Any:
+    return context.resources.db
+
+
 def rerun_of(select: str, **more: Any) -> Callable[[], Any]:
     """Run a job whose `echo[a]` fails, and rerun it."""
 
@@ -212,6 +232,34 @@ TABLE = [
         "D1 an argument that is not known",
         lambda: Out(io_manager_key="x"),
         "Out has no argument io_manager_key here; remove it",
+    ),
+    Row(
+        "3.7 a resource that the job does not have",
+        defined(lambda: stores()),
+        "job 'j': op 'stores' requires resource 'db', which is not there; add it: resource_defs={'db': …}",
+    ),
+    Row(
+        "3.7 a resource that cannot be opened",
+        lambda: execute(job(resource_defs={"db": unreachable})(_stores), RunStore.in_memory()),
+        "resource 'db' could not be opened: ConnectionError: no route; the run stops. Correct the cause, then "
+        "`runstore resume`",
+    ),
+    Row(
+        "3.7 a resource that is not required",
+        ran(lambda: nosy()),
+        "resource 'db' was not required here (required: none); add required_resource_keys={'db'} where the op, hook "
+        "or resource is defined",
+    ),
+    Row(
+        "3.9 what is no hook",
+        lambda: one.with_hooks({len}),
+        "op 'one': <built-in function len> is no hook; decorate a function with @success_hook or @failure_hook",
+    ),
+    Row(
+        "3.11 an op called without its context",
+        lambda: load(),
+        "op 'load' takes a context, and was called outside a job without one; pass it first: "
+        "load(build_op_context(), …)",
     ),
     Row(
         "D2 In without a parameter",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from execution import (
     DynamicOut,
@@ -24,11 +25,12 @@ from execution import (
     resume,
     success_hook,
 )
+from execution.cli.main import cli
 from execution.definition.hooks import HookDefinition
 from execution.definition.job import JobDefinition
 from execution.errors import DefinitionError, StepError
 from runstore import RunStore
-from runstore.audit import explain, messages
+from runstore.audit import explain, messages, show
 from runstore.errors import LogDamaged
 from runstore.log import recorder
 from runstore.log.events import (
@@ -162,6 +164,8 @@ def test_a_failing_hook_is_recorded_and_changes_nothing(tmp_path: Path) -> None:
         ("plain[b]", "breaks", "ConnectionError"),
     ]
     with RunStore.open(tmp_path) as store:
+        (report,) = show(store, "r").hook_failures
+        assert (report.hook, report.count, report.step) == ("breaks", 3, "letters")
         facts = [fact.text for fact in explain(store, "r", "plain[b]").facts]
     assert "hook breaks failed: ConnectionError: no route" in facts
 
@@ -499,3 +503,37 @@ def test_a_log_whose_hooks_do_not_fit_is_damaged(events: list[AnyEvent]) -> None
         LogDamaged, match=r"which has not just ended|which is not due|is of attempt"
     ):
         fold(events[-1])
+
+
+HOOKED = """
+from execution import job, op, success_hook
+
+@success_hook
+def tell(context):
+    context.log.warning("telling")
+    raise ConnectionError("no route")
+
+@op
+def one() -> int:
+    return 1
+
+@job(hooks={tell})
+def hooked():
+    one()
+"""
+
+
+def test_the_command_says_which_hooks_have_failed(tmp_path: Path) -> None:
+    """`run` warns at the end and exits 0; `show` and `log` name hook, step and error."""
+    file, store = tmp_path / "jobs.py", ["--store", str(tmp_path / "store")]
+    file.write_text(HOOKED)
+    ran = CliRunner().invoke(cli, ["run", f"{file}:hooked", *store])
+    assert ran.exit_code == 0, ran.output
+    line = "hook tell failed for one (seq 6): ConnectionError: no route"
+    assert f"warning: {line}" in ran.output
+    assert line in CliRunner().invoke(cli, ["show", *store]).output
+    log = CliRunner().invoke(cli, ["log", *store]).output.splitlines()
+    assert [row.split()[2:] for row in log[4:6]] == [
+        ["HooksDue", "one", "attempt", "1,", "tell"],
+        ["HookFailed", "one", "tell,", "ConnectionError:", "no", "route"],
+    ]

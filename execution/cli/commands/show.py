@@ -11,6 +11,7 @@ from execution.cli.terminal import (
     counted,
     duration_text,
     first_line,
+    hook_failure_line,
     listed,
     print_json,
     print_table,
@@ -47,6 +48,8 @@ def command(ctx: click.Context, run: str, as_json: bool, store: str | None) -> N
         more = f" and {counted(kind.count - 1, 'other')} of {kind.op}" if kind.count > 1 else ""
         error = first_line(f"{kind.type}: {kind.message}")
         click.echo(f"\n{kind.step}{more} failed (seq {kind.seq}, attempt {kind.attempt}): {error}")
+    for failed in report.hook_failures:
+        click.echo(f"\n{hook_failure_line(failed)}")
 
 
 def _place(base: str, directory: Path | None) -> str:
