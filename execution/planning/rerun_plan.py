@@ -226,10 +226,8 @@ class Division:
         for wire in self.graph.wires[node.name]:
             shared = shared_levels(wire)
             yield _Need(wire.producer, shared)
-            for (
-                level
-            ) in wire.producer.scope:  # that are collected over: their keys must not change either
-                if level not in shared:
+            for level in wire.producer.scope:
+                if level not in shared:  # it is collected over: its keys must not change either
                     yield self._maker(level, shared)
 
     def _maker(self, level: Level, scope: tuple[Level, ...]) -> _Need:

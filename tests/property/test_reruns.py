@@ -26,7 +26,7 @@ from runstore.log.events import (
     StepSkipped,
     StepStarted,
 )
-from runstore.log.graph import Node, project
+from runstore.log.graph import FromCollect, Node, project
 from runstore.log.state import RunState, StepId
 from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.store import RunStore
@@ -151,10 +151,11 @@ def collected_by(state: RunState, step: StepId) -> set[str]:
     node, found = state.graph.by_name[step.node], set()
     mine = dict(zip(node.scope, step.key_path, strict=True))
     for source in node.sources():
-        over = getattr(source, "over", None)
-        free = [one.level for one in over] if over else [getattr(source, "level", None)]
+        if not isinstance(source, FromCollect):
+            continue
+        free = [one.level for one in source.over]
         producer = state.graph.by_name[source.node]
-        for other in state.sealed_steps(producer) if any(free) else ():
+        for other in state.sealed_steps(producer):
             theirs = dict(zip(producer.scope, other.key_path, strict=True))
             if all(level in free or mine.get(level) == key for level, key in theirs.items()):
                 found.add(str(other))
