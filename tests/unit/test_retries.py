@@ -31,6 +31,7 @@ from execution import (
 from execution.definition.job import JobDefinition
 from execution.definition.retries import LONGEST_WAIT_S, wait_before_retry
 from execution.errors import DefinitionError, StepError
+from execution.planning.scheduler import Scheduler
 from execution.running import engine
 from execution.running.engine import NoControl
 from execution.running.step_runner import Ticket, Told, run_step
@@ -41,6 +42,7 @@ from runstore.log.events import (
     RunCancelled,
     RunFailed,
     StepFailed,
+    StepInvalidated,
     StepRetried,
     StepStarted,
     StepSucceeded,
@@ -50,8 +52,10 @@ from runstore.outputs.output_store import OutputStore
 from runstore.store import RunStore
 from runstore.testing import Failpoint, armed, in_fork
 from tests.property.logs import facts
+from tests.unit.logs import T0, Fold, fan_out, plain, retried, start
 
 RUN = "r"
+SECOND = dt.timedelta(seconds=1)
 FULL, PLUS_MINUS = Jitter.FULL, Jitter.PLUS_MINUS
 LINEAR, EXPONENTIAL = Backoff.LINEAR, Backoff.EXPONENTIAL
 
@@ -456,6 +460,51 @@ def test_nothing_is_blocked_by_what_waits(store: RunStore) -> None:
 
     execute(flaky("ab", {"a": 1}, RetryPolicy(1, 0.01)), store, run_id=RUN, control=Look())
     assert waiting[0] == [{"succeeded": 1}, {"pending": 1, "waiting": 1}, {"pending": 1}]
+
+
+# The queue
+
+
+def take(scheduler: Scheduler) -> str:
+    """The step key of what comes next; empty where nothing is ready."""
+    decision = scheduler.take()
+    return str(decision.step) if decision else ""
+
+
+def test_what_is_due_takes_its_place_in_the_queue() -> None:
+    """X4: not ready before its time; then where its key stands, before later keys that have not begun."""
+    fold = Fold()
+    fold(fan_out("abcd"), start("echo[b]"), retried("echo[b]", due=T0 + 20 * SECOND))
+    fold(start("echo[a]"), retried("echo[a]", due=T0 + 10 * SECOND))
+    scheduler = Scheduler(fold.state)
+    assert scheduler.due(T0) == T0 + 10 * SECOND
+    assert take(scheduler) == "echo[c]"
+    assert scheduler.due(T0 + 15 * SECOND) == T0 + 20 * SECOND
+    fold(start("echo[c]"), retried("echo[c]", due=T0 + 12 * SECOND))
+    scheduler.wait(StepId("echo", ("c",)), T0 + 12 * SECOND)
+    assert scheduler.due(T0 + 15 * SECOND) == T0 + 20 * SECOND
+    assert [take(scheduler) for _ in range(4)] == ["echo[a]", "echo[c]", "echo[d]", ""]
+    assert scheduler.due(T0 + 20 * SECOND) is None
+    assert [take(scheduler) for _ in range(2)] == ["echo[b]", ""]
+
+
+def test_what_is_due_and_reads_what_runs_again_waits_for_that() -> None:
+    """R6: lost bytes of a waiting step's input are made again first, whichever of the two is ready first."""
+    fold = Fold()
+    fold(fan_out("ab"), plain("echo[b]"), plain("shout[b]"), start("echo[a]"), retried("echo[a]"))
+    fold(
+        StepInvalidated(
+            node="fan_out", steps=("fan_out",), reason="output lost", lost=("result[a]",)
+        )
+    )
+    scheduler = Scheduler(fold.state)
+    assert scheduler.due(T0 + SECOND) is None
+    assert [take(scheduler) for _ in range(2)] == ["fan_out", ""]
+    fold(fan_out("ab", 2))
+    scheduler.settled(StepId("fan_out", ()))
+    assert take(scheduler) == ""
+    assert scheduler.due(T0 + SECOND) is None
+    assert [take(scheduler) for _ in range(2)] == ["echo[a]", ""]
 
 
 # Crashes, stops
