@@ -1,29 +1,24 @@
 """`@op`: a function, what goes into it and what comes out. Read once, from signature and annotations (rule D2)."""
 
 import ast
-import collections.abc
 import hashlib
 import inspect
 import keyword
 import textwrap
-import types
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, overload
 
 import msgspec
 
+from execution.definition.annotations import annotated_outputs, hints, inferred_out, is_resolvable
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.hooks import HookDefinition
 from execution.definition.ins_outs import (
-    DynamicOut,
-    DynamicOutput,
     In,
     Nothing,
     Out,
-    Output,
     refuse_unknown,
 )
 from execution.definition.resources import checked_keys, is_resource
@@ -38,13 +33,6 @@ CONFIG_NAME = "config"
 """The parameter of this name is no input: it receives the op's config."""
 _ENFORCING = (None, "json", "text", "raw")
 """Formats, None being the one that the type picks, that give back a value of a declared type or refuse it."""
-_STREAMS = (
-    collections.abc.Iterator,
-    collections.abc.Iterable,
-    collections.abc.Generator,
-    collections.abc.AsyncIterator,
-    collections.abc.AsyncGenerator,
-)
 
 
 class OpDefinition:
@@ -148,7 +136,7 @@ class OpDefinition:
                 f"op {self.name!r} has a parameter 'config' and a config_schema; keep one of them"
             )
         parameter = self._config_parameter
-        if self._config_schema is not None or (parameter and _is_resolvable(self.function)):
+        if self._config_schema is not None or (parameter and is_resolvable(self.function)):
             _ = self.config  # what cannot be a config is found here
 
     @property
@@ -168,7 +156,7 @@ class OpDefinition:
         where = f"op {self.name!r}"
         declared = self._config_schema
         if self._config_parameter is not None:
-            declared = _hints(self.function).get(CONFIG_NAME)
+            declared = hints(self.function).get(CONFIG_NAME)
         if isinstance(declared, str):
             raise DefinitionError(
                 f"{where}: the type of its config, {declared!r}, is not known; define it in the op's module"
@@ -178,11 +166,11 @@ class OpDefinition:
     @cached_property
     def input_types(self) -> dict[str, Any]:
         """Input -> the type that `In` or the annotation declares, None where there is none."""
-        hints = _hints(self.function)
+        annotated = hints(self.function)
         types = {}
         for parameter in self._parameters:
             declared = self.ins[parameter.name].declared if parameter.name in self.ins else None
-            declared = hints.get(parameter.name) if declared is None else declared
+            declared = annotated.get(parameter.name) if declared is None else declared
             types[parameter.name] = None if isinstance(declared, str) else declared
         return types
 
@@ -247,7 +235,7 @@ class OpDefinition:
     @cached_property
     def declared(self) -> dict[str, Any]:
         """Output -> the type of its value, None where none is declared; for a dynamic output that of one value."""
-        annotated = _annotated_outputs(self.function, list(self.outs))
+        annotated = annotated_outputs(self.function, list(self.outs))
         types = {
             name: out.declared if out.declared is not None else annotated.get(name)
             for name, out in self.outs.items()
@@ -257,7 +245,7 @@ class OpDefinition:
     @cached_property
     def nothing_outputs(self) -> tuple[str, ...]:
         """Outputs that carry no value; they are given by ending, and stored as null."""
-        annotated = _annotated_outputs(self.function, list(self.outs))
+        annotated = annotated_outputs(self.function, list(self.outs))
         return tuple(
             name
             for name, out in self.outs.items()
@@ -323,7 +311,7 @@ def op(
     refuse_unknown("@op", unknown)
 
     def decorate(function: Callable[..., Any]) -> OpDefinition:
-        outs = dict(out) if isinstance(out, Mapping) else {"result": out or _inferred_out(function)}
+        outs = dict(out) if isinstance(out, Mapping) else {"result": out or inferred_out(function)}
         return OpDefinition(
             function,
             name or function.__name__,
@@ -356,69 +344,6 @@ def is_nothing(one: Any) -> bool:
 def _unpassed(name: str) -> inspect.Parameter:
     """An input that stands after those of the function, and that nobody has to connect."""
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-
-
-def _inferred_out(function: Callable[..., Any]) -> Out:
-    annotation = _return_annotation(function)
-    for inner in (annotation, *typing.get_args(annotation)):
-        if inner is DynamicOutput or typing.get_origin(inner) is DynamicOutput:
-            return DynamicOut()
-    return Out()
-
-
-def _annotated_outputs(function: Callable[..., Any], names: list[str]) -> dict[str, Any]:
-    annotation = _return_annotation(function)
-    if annotation is None:
-        return {}
-    if len(names) == 1:
-        return {names[0]: _value_type(annotation)}
-    parts = typing.get_args(annotation)
-    if typing.get_origin(annotation) is tuple and len(parts) == len(names):
-        return {name: _value_type(part) for name, part in zip(names, parts, strict=True)}
-    return {}
-
-
-def _value_type(annotation: Any) -> Any:
-    """`int` from `int`, `Output[int]`, `Iterator[DynamicOutput[int]]`, `list[DynamicOutput[int]]`."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if annotation in (Output, DynamicOutput):
-        return None
-    if origin in (Output, DynamicOutput):
-        return arguments[0]
-    if origin in _STREAMS:
-        return _value_type(arguments[0]) if _is_given(arguments[0]) else None
-    if origin is list and _is_given(arguments[0]):
-        return _value_type(arguments[0])
-    return annotation
-
-
-def _is_given(annotation: Any) -> bool:
-    members = (
-        typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
-    )
-    return any(
-        (typing.get_origin(member) or member) in (Output, DynamicOutput) for member in members
-    )
-
-
-def _return_annotation(function: Callable[..., Any]) -> Any:
-    try:
-        return typing.get_type_hints(function).get("return")
-    except Exception:  # an annotation that cannot be resolved is no declaration
-        annotation = getattr(function, "__annotations__", {}).get("return")
-        return None if isinstance(annotation, str) else annotation
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    """Parameter -> its annotation; as text where it cannot be resolved."""
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except Exception:
-        return dict(getattr(function, "__annotations__", {}))
-
-
-def _is_resolvable(function: Callable[..., Any]) -> bool:
-    return not any(isinstance(one, str) for one in _hints(function).values())
 
 
 def _normal_source(function: Callable[..., Any]) -> str:

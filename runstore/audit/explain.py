@@ -35,6 +35,7 @@ from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 
 _SHOWN_INPUTS = 8
+_SHOWN_TEXT = 1_000
 
 
 class Fact(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -212,7 +213,12 @@ class _Story:
 
 
 def _said(metadata: dict[str, Any] | None) -> str:
-    return f"; metadata {msgspec.json.encode(metadata).decode()}" if metadata else ""
+    text = msgspec.json.encode(metadata).decode() if metadata else ""
+    return (
+        f"; metadata {text if len(text) <= _SHOWN_TEXT else text[:_SHOWN_TEXT] + '…'}"
+        if text
+        else ""
+    )
 
 
 def _reading(event: StepStarted, settings: dict[str, Any], waited_for: set[str]) -> str:

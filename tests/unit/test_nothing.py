@@ -14,6 +14,7 @@ from execution import (
     Out,
     Output,
     execute,
+    graph,
     job,
     op,
     plan_resume,
@@ -143,6 +144,41 @@ def test_clones_wait_for_nothing_too(tmp_path: Path) -> None:
     assert result.output_for_node("work") == {"a": 98, "b": 99, "c": 100}
     assert result.output_for_node("tick") == {"a": None, "b": None, "c": None}
     assert result.output_for_node("count") == 1
+
+
+def test_nothing_in_nested_maps_and_graphs(tmp_path: Path) -> None:
+    """3.3, D7, D10: order is passed through graphs, and waited for at the keys of the waiting step."""
+    order: list[str] = []
+
+    @op(out=DynamicOut(int), ins={"start": In(Nothing)})
+    def split(context: OpContext, x: int):
+        for key in "lr":
+            yield DynamicOutput(x, key)
+
+    @op(out=Out(Nothing))
+    def leaf(context: OpContext, x: int) -> None:
+        order.append(context.step_key)
+
+    @op(ins={"leaves": In(Nothing)})
+    def close(context: OpContext, x: int) -> int:
+        order.append(context.step_key)
+        return x
+
+    @graph
+    def branch(x, start):
+        leaves = split(x, start=start).map(leaf)
+        return close(x, leaves=leaves.collect())
+
+    @job
+    def j() -> None:
+        begun = prepare()
+        fan().map(lambda x: branch(x, begun))
+
+    result = execute(j, tmp_path, run_id="r")
+    assert result.output_for_node("branch.close") == {"a": 97, "b": 98, "c": 99}
+    for key in "abc":
+        closed = order.index(f"branch.close[{key}]")
+        assert all(order.index(f"branch.leaf[{key}][{side}]") < closed for side in "lr")
 
 
 def test_lost_bytes_that_nobody_reads_are_not_made_again(tmp_path: Path) -> None:

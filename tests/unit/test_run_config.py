@@ -16,6 +16,7 @@ from execution import (
     OpContext,
     build_op_context,
     execute,
+    graph,
     job,
     op,
     plan_resume,
@@ -299,6 +300,62 @@ def test_inputs_of_clones_come_from_the_run_config_too(tmp_path: Path) -> None:
         assert store.state("r").config == config
         texts = [fact.text for fact in explain(store, "r", "add[b]").facts]
     assert texts[0].endswith("; it reads x from seq 4, y from the run config")
+
+
+@graph
+def pair(x):
+    return typed(), shift(x)
+
+
+@op
+def shift(x: int, by: int) -> int:
+    return x + by
+
+
+@graph
+def outer(x):
+    return pair.alias("inner")(x)
+
+
+@job
+def grouped() -> None:
+    outer(1)
+
+
+@pytest.mark.parametrize("form", ["nested", "by full name"])
+def test_the_ops_of_graphs_are_named_nested_or_in_full(form: str) -> None:
+    """3.6, D10: `{g: {"ops": {n: …}}}` as Dagster has it, or the name of the node; the log has the name."""
+    inner = {"typed": {"config": {"limit": 3}}, "shift": {"inputs": {"by": 5}}}
+    flat = {f"outer.inner.{name}": settings for name, settings in inner.items()}
+    nested = {"outer": {"ops": {"inner": {"ops": inner}}}}
+    store = RunStore.in_memory()
+    run_config = {"ops": nested if form == "nested" else flat}
+    result = execute(grouped, store, run_id="r", run_config=run_config)
+    assert result.output_for_node("outer.inner.shift") == 6
+    assert result.output_for_node("outer.inner.typed") == "3 None []"
+    assert store.state("r").config == {"ops": flat}
+
+
+@pytest.mark.parametrize(
+    ("ops", "told"),
+    [
+        ({"outer": {"ops": {"iner": {}}}}, "$.ops.outer.ops.iner: no op of job 'grouped'"),
+        (
+            {"outer": {"ops": {"inner": {"opps": {}}}}},
+            "inner.opps: unknown setting of a graph; write ops",
+        ),
+        (
+            {"outer": {"ops": {"inner": {"ops": {"typed": {"config": {"limt": 1}}}}}}},
+            "$.ops.outer.ops.inner.ops.typed.config.limt: unknown field; did you mean 'limit'?",
+        ),
+        ({}, '$.ops["outer.inner.typed"].config.limit: required field is missing'),
+    ],
+)
+def test_paths_through_graphs(ops: Any, told: str) -> None:
+    """3.6, D10: an error names the path as it was written."""
+    with pytest.raises(ConfigError) as caught:
+        grouped.execute_in_process(run_config={"ops": ops})
+    assert told in str(caught.value)
 
 
 def test_a_declared_default_is_that_of_an_input_that_is_not_connected() -> None:

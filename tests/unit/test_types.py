@@ -234,6 +234,50 @@ def test_only_inputs_of_uncertain_type_are_looked_at() -> None:
     }
 
 
+@op(out=DynamicOut(int))
+def split(x: int):
+    yield DynamicOutput(x, "l")
+    yield DynamicOutput(x + 1, "r")
+
+
+@op
+def rows(xs: list[list[int]]) -> int:
+    return sum(map(sum, xs))
+
+
+@op
+def tables(xs: dict[str, list[int]]) -> int:
+    return sum(map(sum, xs.values()))
+
+
+@op
+def wrong(xs: list[int]) -> int:
+    return len(xs)
+
+
+def test_nested_collects_have_nested_types() -> None:
+    """3.8, D8: a collect of a collect is a list of lists; only what does not follow is looked at."""
+
+    @job
+    def j():
+        inner = fan().map(lambda x: split(x).map(typed))
+        rows(inner.collect().collect())
+        tables(inner.collect().collect(as_dict=True))
+
+    assert not any(types_to_check(node, j.graph, j.ops) for node in j.graph.nodes)
+    result = j.execute_in_process()
+    assert result.output_for_node("rows") == result.output_for_node("tables") == 591
+
+    @job
+    def bad():
+        wrong(fan().map(lambda x: split(x).map(typed)).collect().collect())
+
+    with pytest.raises(
+        WrongType, match=r"input 'xs': \$\[0\] is \[97, 98\] of type list, where int is"
+    ):
+        bad.execute_in_process()
+
+
 def test_an_input_of_another_type_fails_the_step(tmp_path: Path) -> None:
     """3.8: the clone that gets the wrong type fails, its siblings go on; the log names input and types."""
 
