@@ -30,12 +30,13 @@ from runstore.outputs.output_store import OutputStore, open_base
 from runstore.outputs.remote import public_url, scheme_of
 from runstore.version import __version__
 
-# The runs that were begun with outputs below one of some bases that are not their own.
+# The runs that were begun with outputs below one of some bases that are not their own. Not a join: the planner would
+# read all events into a filter before it looks at the first of each run.
 _USERS = """
-SELECT id FROM runs JOIN events AS first ON first.row_id = (runs.run << 32) + 1
-WHERE json_valid(body) AND EXISTS (
-    SELECT 1 FROM json_each(body, '$.parent.bases') WHERE value IN (SELECT value FROM json_each(?)))
-ORDER BY runs.run"""
+SELECT id FROM runs WHERE EXISTS (
+    SELECT 1 FROM events, json_each(iif(json_valid(body), body, '{}'), '$.parent.bases') AS base
+    WHERE row_id = (runs.run << 32) + 1 AND base.value IN (SELECT value FROM json_each(?)))
+ORDER BY run"""
 # Where the outputs of a run went, also where a row of its log is damaged.
 _BASES = """
 SELECT DISTINCT CASE WHEN json_valid(body) THEN body ->> '$.base' END

@@ -25,10 +25,11 @@ _FIXED = (
     (3, 44, 6, 3, 45),
     (3, 50, 7, 3, 51),
 )  # branches of SQLite with the repair: from, and below
-# (run, its parent) of every rerun that uses outputs of its parent.
+# (run, parent) of every run; null where it uses no outputs of a parent. Not a join, which would read all events.
 _PARENTS = """
-SELECT id, body ->> '$.parent.run' FROM runs JOIN events ON row_id = (runs.run << 32) + 1
-WHERE json_valid(body) AND body ->> '$.parent.bases' IS NOT NULL ORDER BY runs.run"""
+SELECT id, (SELECT body ->> '$.parent.run' FROM events WHERE row_id = (runs.run << 32) + 1
+            AND json_valid(body) AND body ->> '$.parent.bases' IS NOT NULL)
+FROM runs ORDER BY run"""
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -141,9 +142,9 @@ def _log(database: Database) -> Iterator[Check]:
 
 def _reuse(database: Database) -> Iterator[Check]:
     """Reruns live on the bytes of the runs that they took from."""
-    parents = dict(database.query(_PARENTS).fetchall())
-    known = {str(row[0]) for row in database.query("SELECT id FROM runs")}
-    gone = {run_id: parent for run_id, parent in parents.items() if parent not in known}
+    runs = dict(database.query(_PARENTS).fetchall())
+    parents = {run_id: parent for run_id, parent in runs.items() if parent is not None}
+    gone = {run_id: parent for run_id, parent in parents.items() if parent not in runs}
     if len(parents) > len(gone):
         yield Check("reuse", "ok", f"reruns whose parent is here: {len(parents) - len(gone):,}")
     for run_id, parent in gone.items():

@@ -33,6 +33,7 @@ from runstore import (
     RunStore,
     StepNotFound,
 )
+from runstore.audit.doctor import _PARENTS
 from runstore.audit.explain import explain
 from runstore.audit.show import show
 from runstore.log.events import (
@@ -44,6 +45,7 @@ from runstore.log.events import (
     StepStarted,
 )
 from runstore.log.recorder import Recorder
+from runstore.store import _USERS
 
 NODES = ("fan_out", "echo", "shout", "total", "after")
 EXPECTED = {
@@ -518,6 +520,17 @@ def test_a_failed_rerun_resumes_as_any_run(letters: Letters, store: RunStore) ->
     assert letters.take_calls() == ["shout[b]", "total"]
 
 
+def test_a_resume_that_reruns_changed_code_takes_in_what_was_left_out(
+    letters: Letters, store: RunStore
+) -> None:
+    """All that is downstream of a changed op runs then (rule R5): nothing old stays beside it."""
+    assert again(Letters(fails="shout[b]"), store, "echo[a],shout[b]").status == "failed"
+    changed = Letters(mark="!")
+    result = resume("second", store, job=changed.job, on_code_change="rerun")
+    assert "fan_out" not in changed.calls
+    assert result.output_for_node("after") == "AA! BB! CC!."
+
+
 class Killed(BaseException):
     """The process is gone."""
 
@@ -616,3 +629,13 @@ def test_a_parent_deleted_by_force(letters: Letters, store: RunStore) -> None:
     assert result.output_for_node("after") == EXPECTED["after"]
     with pytest.raises(OutputMissing, match="outputs/first/total"):
         result.output_for_node("total")
+
+
+def test_finding_the_reruns_of_a_run_reads_no_whole_log(store: RunStore, letters: Letters) -> None:
+    """It looks at the first event of each run, also where the runs are long."""
+    again(letters, store, "after")
+    for question, given in ((_USERS, ("[]",)), (_PARENTS, ())):
+        plan = store._reading().query(f"EXPLAIN QUERY PLAN {question}", given).fetchall()
+        steps = [str(row[3]) for row in plan]
+        assert any(step.startswith("SEARCH events USING INTEGER PRIMARY KEY") for step in steps)
+        assert not any("BLOOM" in step or "SCAN events" in step for step in steps)
