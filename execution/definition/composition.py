@@ -92,6 +92,13 @@ class Composition:
         finally:
             self._within = before
 
+    def hook_within(self, graph: str, hooks: Iterable[HookDefinition]) -> None:
+        """Give each node of the graph of this full name these hooks too."""
+        for node in self.nodes:
+            if node.name.startswith(f"{graph}."):
+                own = self.hooks.get(node.name, ())
+                self.hooks[node.name] = joined(f"job {self.job!r}, op {node.name!r}", own, hooks)
+
     def add(
         self,
         op: "OpDefinition",

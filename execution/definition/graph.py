@@ -6,11 +6,12 @@ with symbols, wherever it is called. So it can be mapped, yield dynamic outputs 
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, overload
 
 from execution.definition.composition import current
 from execution.definition.handles import in_shape
+from execution.definition.hooks import HookDefinition, Hooks, joined
 from execution.definition.ins_outs import refuse_unknown
 from execution.definition.job import JobDefinition, job
 from execution.errors import DefinitionError
@@ -25,11 +26,13 @@ class GraphDefinition:
         name: str,
         description: str | None,
         alias: str | None = None,
+        hooks: Hooks = (),
     ) -> None:
         self.function = function
         self.name = name
         self.description = description
         self._alias = alias
+        self._hooks = hooks
         self._signature = inspect.signature(function)
         self.__doc__ = function.__doc__
         self.__name__ = name
@@ -40,7 +43,12 @@ class GraphDefinition:
             raise DefinitionError(
                 f"alias {name!r} of graph {self.name!r} is not a Python identifier; choose another"
             )
-        return GraphDefinition(self.function, self.name, self.description, name)
+        return GraphDefinition(self.function, self.name, self.description, name, self._hooks)
+
+    def with_hooks(self, hooks: Iterable[HookDefinition]) -> "GraphDefinition":
+        """The same graph, with hooks that are told how each step of each of its nodes ends."""
+        both = joined(f"graph {self.name!r}", self._hooks, hooks)
+        return GraphDefinition(self.function, self.name, self.description, self._alias, both)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         composition = current()
@@ -51,8 +59,11 @@ class GraphDefinition:
             )
         where = composition.address("graph", self._alias or self.name)
         bound = self._bind(where, args, kwargs)
-        with composition.within(composition.take_name(self._alias, self.name)):
+        full = composition.take_name(self._alias, self.name)
+        with composition.within(full):
             returned = self.function(*bound.args, **bound.kwargs)
+        if self._hooks:
+            composition.hook_within(full, self._hooks)
         return in_shape(returned, lambda handle: handle, where)
 
     def _bind(
@@ -80,6 +91,7 @@ class GraphDefinition:
         functools.update_wrapper(body, self.function)
         del body.__wrapped__  # type: ignore[attr-defined]  # the job takes no inputs, whatever the graph takes
         arguments.setdefault("description", self.description)
+        arguments["hooks"] = {*self._hooks, *arguments.get("hooks", ())}
         return job(name=name or self.name, **arguments)(body)
 
     def __repr__(self) -> str:

@@ -19,6 +19,7 @@ from execution import (
     build_op_context,
     execute,
     failure_hook,
+    graph,
     job,
     op,
     resource,
@@ -124,6 +125,45 @@ def test_hooks_of_a_node_are_told_of_its_steps_alone() -> None:
     told.clear()
     assert some.with_hooks({everywhere}).execute_in_process().success
     assert len([name for name, _ in told if name == "everywhere"]) == 4
+
+
+def test_hooks_of_a_graph_are_told_of_each_step_of_its_nodes() -> None:
+    """Also of nested clones, whose values the hook reads; the hooks of its own nodes stay; a job of it keeps them."""
+    told: Told = []
+    values: dict[str, Any] = {}
+
+    @success_hook
+    def reads(context: HookContext) -> None:
+        values[context.step_key] = context.op_output_values
+
+    @op(out=DynamicOut())
+    def sizes(letter: str) -> Iterator[DynamicOutput[int]]:
+        yield DynamicOutput(1, f"{letter}1")
+
+    @op
+    def sized(size: int) -> int:
+        return size
+
+    @graph
+    def resized(letter: str) -> None:
+        sizes(letter).map(sized.with_hooks({telling(told)}))
+
+    @job
+    def nested() -> None:
+        letters().map(resized.with_hooks({reads}).alias("g"))
+
+    assert nested.execute_in_process().success
+    assert told == [("notes", "g.sized[a][a1]"), ("notes", "g.sized[b][b1]")]
+    assert values == {
+        "g.sizes[a]": {"result": {"a1": 1}},
+        "g.sizes[b]": {"result": {"b1": 1}},
+        "g.sized[a][a1]": {"result": 1},
+        "g.sized[b][b1]": {"result": 1},
+    }
+    values.clear()
+    alone = resized.with_hooks({reads}).to_job(input_values={"letter": "x"})
+    assert alone.execute_in_process().success
+    assert values == {"sizes": {"result": {"x1": 1}}, "sized[x1]": {"result": 1}}
 
 
 def test_a_hook_decorates_a_job() -> None:
@@ -419,8 +459,11 @@ def test_after_a_crash_the_exception_is_rebuilt(tmp_path: Path) -> None:
     assert "Traceback" in seen[0].__notes__[0]
 
 
-def test_a_job_without_hooks_has_no_event_and_no_commit_more(tmp_path: Path) -> None:
+def test_a_job_without_hooks_has_no_event_and_no_commit_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And one with hooks on one node pays for that node alone."""
+    monkeypatch.setattr(recorder, "GROUP_S", 60.0)  # no commit that only the clock asks for
 
     def commits(hooks: Any) -> int:
         @job
