@@ -219,14 +219,8 @@ def filesystem(path: Path) -> str:
     return max(holding, key=lambda m: len(m[1]))[2] if holding else "unknown"
 
 
-def table(rows: list[Row]) -> str:
-    cells = [("", "measured", "target", "", "")]
-    cells += [(r.name, figure(r), limit(r), r.verdict, r.detail) for r in rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(4)]
-    return "\n".join(
-        f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}  {d:<{widths[3]}}  {e}".rstrip()
-        for a, b, c, d, e in cells
-    )
+def line(name: str, measured: str, target: str, verdict: str, detail: str) -> str:
+    return f"{name:<40}  {measured:>17}  {target:>7}  {verdict:<7}  {detail}".rstrip()
 
 
 def figure(row: Row) -> str:
@@ -237,16 +231,28 @@ def limit(row: Row) -> str:
     return "" if row.target is None else f"≤ {row.target:g}"
 
 
-def measure(bench: Bench, names: list[str]) -> list[Row]:
-    """All rows; one that fails says why and does not stop the others."""
-    rows: list[Row] = []
+def measure(bench: Bench, names: list[str]) -> Iterator[Row]:
+    """All rows, each as soon as it is known; one that fails says why and does not stop the others."""
     for name in names:
         print(f"… {name}", file=sys.stderr, flush=True)
         try:
-            rows.extend((ROWS | ALONE)[name](bench))
+            yield from (ROWS | ALONE)[name](bench)
         except SampleFailed as error:
-            rows.append(Row(name, None, "failed", detail=str(error)))
-    return rows
+            yield Row(name, None, "failed", detail=str(error))
+
+
+def show(row: Row) -> None:
+    print(line(row.name, figure(row), limit(row), row.verdict, row.detail), flush=True)
+
+
+def keep(path: Path, about: dict[str, Any], rows: list[Row], bench: Bench) -> None:
+    """Write what is known so far, so that nothing is lost when the rest is interrupted."""
+    report = {
+        "machine": about,
+        "rows": [asdict(row) | {"verdict": row.verdict} for row in rows],
+        "samples": bench.samples,
+    }
+    path.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -258,7 +264,9 @@ def arguments() -> argparse.Namespace:
         "--only", action="append", metavar="ROW", choices=[*ROWS, *ALONE],
         help=f"only this row (may be repeated): {', '.join([*ROWS, *ALONE])}",
     )  # fmt: skip
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write figures and samples there")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write figures and samples there, row by row"
+    )
     parser.add_argument(
         "--dir",
         type=Path,
@@ -276,15 +284,13 @@ def main() -> int:
         if about["µs per new file"] > SLOW_FILE_US:
             print("note: new files are slow; was much deleted in the last six minutes?", flush=True)
         bench = Bench(disk, options.quick)
-        rows = measure(bench, options.only or list(ROWS))
-    print(table(rows))
-    if options.json:
-        report = {
-            "machine": about,
-            "rows": [asdict(r) | {"verdict": r.verdict} for r in rows],
-            "samples": bench.samples,
-        }
-        options.json.write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        print(line("", "measured", "target", "", ""), flush=True)
+        rows: list[Row] = []
+        for row in measure(bench, options.only or list(ROWS)):
+            rows.append(row)
+            show(row)
+            if options.json:
+                keep(options.json, about, rows, bench)
     return 1 if any(row.verdict == "failed" for row in rows) else 0
 
 

@@ -101,7 +101,8 @@ class Output(Generic[T]):
         metadata: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
-        refuse_unknown("Output", unknown)
+        if unknown:
+            refuse_unknown("Output", unknown)
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "output_name", output_name)
         if metadata is not None:
@@ -128,7 +129,8 @@ class DynamicOutput(Generic[T]):
         metadata: Mapping[str, Any] | None = None,
         **unknown: Any,
     ) -> None:
-        refuse_unknown("DynamicOutput", unknown)
+        if unknown:
+            refuse_unknown("DynamicOutput", unknown)
         object.__setattr__(self, "value", value)
         object.__setattr__(self, "mapping_key", mapping_key)
         object.__setattr__(self, "output_name", output_name)

@@ -243,6 +243,13 @@ class OpDefinition:
         return {name: None.__class__ if one is Nothing else one for name, one in types.items()}
 
     @cached_property
+    def required_outputs(self) -> frozenset[str]:
+        """The plain outputs that an attempt must give."""
+        return frozenset(
+            name for name, out in self.outs.items() if out.is_required and not out.dynamic
+        )
+
+    @cached_property
     def nothing_outputs(self) -> tuple[str, ...]:
         """Outputs that carry no value; they are given by ending, and stored as null."""
         annotated = annotated_outputs(self.function, list(self.outs))

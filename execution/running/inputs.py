@@ -5,6 +5,7 @@ Resolving is the executor process's part, loading the worker's. What arrives at 
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,6 +20,10 @@ from runstore.log.state import RunState, StepId
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import deserialize
+
+HELD = 10_000
+"""References of one collect that may stay in memory: some 3 MB."""
+HASHED_TOGETHER = 256
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -149,6 +154,7 @@ class InputResolver:
         found = members(self._state, wire, wire.path(step.key_path))
         leaves = list(found.leaves())
         kept = [seq for seq in leaves if seq]
+        stored = self._references(kept)
         proof = CollectResolved(
             step=str(step),
             input=name,
@@ -157,21 +163,28 @@ class InputResolver:
             sealed=len(leaves),
             succeeded=len(kept),
             skipped=len(leaves) - len(kept),
-            digest=self._digest(found, kept),
+            digest=self._digest(found, stored()),
             place=place,
         )
         collected = Collected(
             _branch(found, [one.form for one in wire.source.over]),
             kept,
-            lambda: self._recorder.references(kept),
+            stored,
             self._declared[wire.producer.name, wire.source.output],
         )
         return collected, record(proof)
 
-    def _digest(self, found: Members, kept: Sequence[int]) -> str:
-        digest = hashlib.sha256()
-        for text in _proven(found, self._recorder.references(kept)):
-            digest.update(text.encode())
+    def _references(self, seqs: Sequence[int]) -> Callable[[], Iterator[OutputReference]]:
+        """Those of a collect: a few are held from the proof until they are loaded, many are read twice."""
+        if len(seqs) > HELD:
+            return partial(self._recorder.references, seqs)
+        held = list(self._recorder.references(seqs))
+        return lambda: iter(held)
+
+    def _digest(self, found: Members, references: Iterator[OutputReference]) -> str:
+        digest, texts = hashlib.sha256(), _proven(found, references)
+        while batch := "".join(islice(texts, HASHED_TOGETHER)):
+            digest.update(batch.encode())
         return digest.hexdigest()
 
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -64,7 +64,7 @@ class Ticket(msgspec.Struct, frozen=True):
     retry_policy: RetryPolicy | None = None
 
 
-class Told(NamedTuple):
+class Told(msgspec.Struct, frozen=True):
     """What a worker tells the engine: events in order, of which those of a generator come as they become true."""
 
     step_key: str
@@ -114,7 +114,8 @@ def run_step(
         raise
     except (Exception, SystemExit) as error:
         attempt.close()
-        yield _failed(ticket, done, error, _since(begun))._replace(messages=attempt.logged())
+        told = _failed(ticket, done, error, _since(begun))
+        yield msgspec.structs.replace(told, messages=attempt.logged())
     else:
         done.append(StepSucceeded(key, _since(begun), number))
         yield Told(key, done, messages=attempt.logged())
@@ -249,11 +250,12 @@ class Attempt:
             return result
         if isinstance(result, GIVEN):
             return (result,)
-        if _are_given(result):
+        is_sequence = isinstance(result, SEQUENCES)
+        if is_sequence and _are_given(result):
             return self._by_position(result) if self._has_places(result) else result
         if len(outs) == 1 and not self._keys:
             return (Output(result, outs[0]),)
-        if result is None or (isinstance(result, SEQUENCES) and not result):
+        if result is None or (is_sequence and not result):
             return ()
         if self._has_places(result):
             return self._by_position(result)
@@ -407,12 +409,10 @@ class Attempt:
         added = added_metadata(self._ticket.context) if self._op.takes_context else None
         if added is not None:
             added.check_taken(self._ticket.step_key)
-        missing = [
-            name
-            for name, out in self._op.outs.items()
-            if out.is_required and not out.dynamic and name not in self._given
-        ]
-        if missing:
+        if not self._op.required_outputs <= self._given:
+            missing = [
+                name for name in self._op.outs if name in self._op.required_outputs - self._given
+            ]
             raise StepError(
                 f"step {self._ticket.step_key!r} ended without output {', '.join(missing)}; yield it, "
                 "or declare it is_required=False"
@@ -420,11 +420,7 @@ class Attempt:
 
 
 def _are_given(result: Any) -> bool:
-    return (
-        isinstance(result, SEQUENCES)
-        and bool(result)
-        and all(isinstance(one, GIVEN) for one in result)
-    )
+    return bool(result) and all(isinstance(one, GIVEN) for one in result)
 
 
 def describe_error(error: BaseException) -> ErrorInfo:

@@ -14,6 +14,9 @@ from runstore.errors import FormatTooNew, LogDamaged, NotStorable
 from runstore.exactness import same
 from runstore.log.events import FORMAT_VERSION, KINDS, AnyEvent, RunStarted
 
+HASHED_TOGETHER = 64
+"""Rows that the rolling digest takes in at a time; each by itself would cost more in calls than in bytes."""
+
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(AnyEvent)
 
@@ -81,10 +84,8 @@ def _shortened(value: Any) -> str:
 
 def keys_digest(keys: Iterable[str]) -> str:
     """Of the ordered keys of an expansion: sha256 over each key in UTF-8 followed by NUL."""
-    digest = hashlib.sha256()
-    for key in keys:
-        digest.update(key.encode() + b"\0")
-    return digest.hexdigest()
+    text = "\0".join(keys)
+    return hashlib.sha256(f"{text}\0".encode() if text else b"").hexdigest()
 
 
 class LogDigest:
@@ -92,11 +93,19 @@ class LogDigest:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        self._waiting: list[str] = []
 
     def update(self, seq: int, body: str) -> None:
         """Take in the next row."""
-        self._digest.update(f"{seq} {body}\n".encode())
+        self._waiting.append(f"{seq} {body}\n")
+        if len(self._waiting) == HASHED_TOGETHER:
+            self._take_in()
 
     def hexdigest(self) -> str:
         """Over all rows taken in so far."""
+        self._take_in()
         return self._digest.hexdigest()
+
+    def _take_in(self) -> None:
+        self._digest.update("".join(self._waiting).encode())
+        self._waiting.clear()

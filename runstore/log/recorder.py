@@ -9,9 +9,10 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 
-import msgspec
+from msgspec.structs import replace
 
 from runstore import failpoints
 from runstore.errors import LogDamaged, RunAlive, StorageFailed
@@ -37,6 +38,7 @@ GROUP_MESSAGES = 1_000
 LOOK_S = 0.1
 NEAR = 1024
 EPOCH_KINDS = frozenset({RunStarted, RunResumed})
+_utc_now = partial(dt.datetime.now, dt.UTC)
 _BATCH = 500  # rows read back at a time; below SQLite's limit of parameters on old builds
 
 
@@ -104,14 +106,14 @@ class Recorder:
     def append(self, event: AnyEvent) -> StepId | None:
         """Stamp, apply and queue one event; returns the step that it settled, if it did."""
         failpoints.reached("event.before", event)
-        state = self.state
-        seq, now = state.seq + 1, dt.datetime.now(dt.UTC)
-        if state.time is not None and now < state.time:
-            now = state.time  # the clock was set back; time never decreases within a run
-        if type(event) in SEALED_KINDS:
-            event = msgspec.structs.replace(event, log_digest=self._digest.hexdigest())
-        epoch = state.epoch + (type(event) in EPOCH_KINDS)
-        event = msgspec.structs.replace(event, epoch=epoch, time=now)
+        state, kind = self.state, type(event)
+        seq, epoch = state.seq + 1, state.epoch + (kind in EPOCH_KINDS)
+        now = max(
+            _utc_now(), state.time
+        )  # the clock may be set back; time never decreases in a run
+        if kind in SEALED_KINDS:
+            event = replace(event, log_digest=self._digest.hexdigest())
+        event = replace(event, epoch=epoch, time=now)
         body = encode(event)
         settled = state.apply(seq, event)
         self._digest.update(seq, body)

@@ -16,6 +16,7 @@ from runstore.keys import KeyPath, format_step_key, parse_step_key
 from runstore.log.codec import keys_digest
 from runstore.log.columns import Expansion, OpenExpansion, Steps
 from runstore.log.events import (
+    UNSTAMPED,
     AnyEvent,
     CollectResolved,
     DynamicOutputStored,
@@ -75,7 +76,7 @@ class RunState:
         self.seq = 0
         self.epoch = 0
         self.started: RunStarted | None = None
-        self.time: Any = None
+        self.time = UNSTAMPED
         self.ended: RunEnded | None = None
         self.job = ""
         self.config: dict[str, Any] = {}
@@ -230,7 +231,7 @@ class RunState:
         elif event.epoch != self.epoch or self.ended is not None or not self.seq:
             self._check_epoch(seq, event, self.epoch)
             raise self._damaged(seq, f"{kind.__name__} stands after the end of the run")
-        if self.seq and event.time < self.time:
+        if event.time < self.time:
             raise self._damaged(seq, "is older than the row before it; rows were swapped or edited")
         try:
             settled: StepId | None = _APPLY[kind](self, seq, event)

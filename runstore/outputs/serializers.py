@@ -182,16 +182,16 @@ def _in_format(serializer: Serializer, value: Any, declared: Any) -> Serialized:
 
 def _exactly(serializer: Serializer, value: Any, declared: Any) -> Serialized:
     data = _exact_bytes(serializer, value, declared)
-    if data is None and (declared in (None, Any, object) or _is_instance(value, declared)):
+    if data is not None:
+        return Serialized(data, serializer.name, serializer.extension)
+    if declared in (None, Any, object) or _is_instance(value, declared):
         raise NotStorable(
             f"{_describe(value)} comes back changed from {serializer.name}; {REMEDIES}"
         )
-    if data is None:
-        raise NotStorable(
-            f"{_describe(value)} is not exactly the declared type {type_name(declared)}; "
-            "return that type, or change the annotation"
-        )
-    return Serialized(data, serializer.name, serializer.extension)
+    raise NotStorable(
+        f"{_describe(value)} is not exactly the declared type {type_name(declared)}; "
+        "return that type, or change the annotation"
+    )
 
 
 def _is_instance(value: Any, declared: Any) -> bool:
