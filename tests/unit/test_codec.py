@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from runstore.errors import NotStorable
 from runstore.exactness import same
-from runstore.log.codec import LogDigest, check_exact, decode, encode, keys_digest
+from runstore.log.codec import HASHED_TOGETHER, LogDigest, check_exact, decode, encode, keys_digest
 from runstore.log.events import RunStarted, StepSucceeded
 from tests.unit.logs import T0, run_started
 from tests.unit.strategies import json_values, mapping_keys
@@ -153,6 +153,15 @@ def test_the_log_digest_covers_seq_and_body_of_each_row(bodies: list[str]) -> No
         digest.update(seq, row)
         text += f"{seq} {row}\n".encode()
     assert digest.hexdigest() == hashlib.sha256(text).hexdigest()
+
+
+def test_the_rolling_digest_does_not_depend_on_when_it_is_asked_for() -> None:
+    """Rows are hashed many at a time; the digest is that of all of them, however many there are."""
+    digest, text = LogDigest(), ""
+    for seq in range(1, 3 * HASHED_TOGETHER // 2):
+        digest.update(seq, "{}")
+        text += f"{seq} {{}}\n"
+    assert digest.hexdigest() == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_a_row_is_exactly_this() -> None:

@@ -26,6 +26,7 @@ from execution import (
 )
 from execution.definition.job import JobDefinition
 from execution.errors import CodeChanged, JobNotFound, PlanChanged
+from execution.running import inputs
 from execution.running.engine import NoControl
 from runstore.errors import ConfigError, InvalidKey, RunNotFound, StepNotFound, StoreNotFound
 from runstore.log.events import CollectResolved, RunCancelled, RunFailed, RunResumed, StepStarted
@@ -95,6 +96,16 @@ def test_collects_in_the_order_of_keys() -> None:
         "{'a': 'A', 'b': 'B', 'c': 'C'}",
         "{'a': 'a', 'b': 'b', 'c': 'c'}",
     ]
+
+
+def test_a_collect_too_large_to_be_held_is_read_from_the_log_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether references are held from the proof or read once more, the values are the same."""
+    job = chained("abc")
+    held = job.execute_in_process().output_for_node("total")
+    monkeypatch.setattr(inputs, "HELD", 2)
+    assert job.execute_in_process().output_for_node("total") == held
 
 
 def test_several_collects_of_one_op_and_lists_that_mix() -> None:

@@ -41,7 +41,11 @@ def put(outputs: OutputStore, data: bytes, key: str = "a", attempt: int = 1) -> 
     )
 
 
-@pytest.mark.parametrize("data", [b"", b"x", b"\0" * 100_000])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"x", *(bytes([size % 251]) * size for size in (8191, 8192, 8193, 100_000))],
+    ids=len,
+)
 def test_bytes_come_back(outputs: OutputStore, data: bytes) -> None:
     """What was put is got, by a reference that names size, digest and format."""
     reference = put(outputs, data)
