@@ -81,3 +81,14 @@ def hints(function: Callable[..., Any]) -> dict[str, Any]:
 def is_resolvable(function: Callable[..., Any]) -> bool:
     """True where every annotation is known by now."""
     return not any(isinstance(one, str) for one in hints(function).values())
+
+
+def is_stream(annotation: Any) -> bool:
+    """True for `Iterator`, `Iterable`, `Iterator[T]` and `Iterable[T]` (rule D9)."""
+    asked = (collections.abc.Iterator, collections.abc.Iterable)
+    return annotation in asked or typing.get_origin(annotation) in asked
+
+
+def item_type(annotation: Any) -> Any:
+    """`T` of `Iterator[T]`; None where it does not say."""
+    return next(iter(typing.get_args(annotation)), None)

@@ -11,7 +11,13 @@ from typing import Any, overload
 
 import msgspec
 
-from execution.definition.annotations import annotated_outputs, hints, inferred_out, is_resolvable
+from execution.definition.annotations import (
+    annotated_outputs,
+    hints,
+    inferred_out,
+    is_resolvable,
+    is_stream,
+)
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.hooks import HookDefinition
@@ -173,6 +179,11 @@ class OpDefinition:
             declared = annotated.get(parameter.name) if declared is None else declared
             types[parameter.name] = None if isinstance(declared, str) else declared
         return types
+
+    @cached_property
+    def streamed_inputs(self) -> frozenset[str]:
+        """The inputs that receive a collect one by one: those annotated `Iterator[T]` or `Iterable[T]` (rule D9)."""
+        return frozenset(name for name, kind in self.input_types.items() if is_stream(kind))
 
     @cached_property
     def unenforced(self) -> dict[str, Any]:

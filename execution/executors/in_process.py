@@ -35,7 +35,7 @@ class InProcessExecutor:
         if isinstance(ticket, HookTicket):
             self._messages = run_hook(ticket, self._outputs, self._worker)
             return
-        pool = self._pool if ticket.op.is_dynamic else None
+        pool = self._pool if ticket.op.is_dynamic or ticket.op.streamed_inputs else None
         self._messages = run_step(ticket, self._outputs, pool, self._worker)
 
     def next_message(self, timeout_s: float | None = None) -> Told:

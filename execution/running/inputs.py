@@ -4,7 +4,9 @@ Resolving is the executor process's part, loading the worker's. What arrives at 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -24,6 +26,8 @@ from runstore.outputs.serializers import deserialize
 HELD = 10_000
 """References of one collect that may stay in memory: some 3 MB."""
 HASHED_TOGETHER = 256
+AHEAD = 16
+"""How many values of a stream may be on their way before they are asked for."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -240,14 +244,54 @@ def source_seq(state: RunState, step: StepId, wire: Wire) -> int:
 # In the worker: their values
 
 
-def load(arguments: dict[str, Argument | list[Argument]], outputs: OutputStore) -> dict[str, Any]:
-    """The values of a step's arguments; raises InputLost if stored bytes are missing or altered."""
+def load(
+    arguments: dict[str, Argument | list[Argument]],
+    outputs: OutputStore,
+    streamed: Collection[str] = (),
+    pool: ThreadPoolExecutor | None = None,
+) -> dict[str, Any]:
+    """The values of a step's arguments; raises InputLost if stored bytes are missing or altered.
+
+    A collect for an input in `streamed` comes as a Stream, which `pool` lets load ahead.
+    """
     return {
         name: [_load(one, outputs) for one in argument]
         if isinstance(argument, list)
+        else _stream(argument, outputs, pool)
+        if name in streamed
         else _load(argument, outputs)
         for name, argument in arguments.items()
     }
+
+
+class Stream:
+    """The values of a collect one by one: loaded a few ahead, never all at once (rule D9)."""
+
+    def __init__(self, values: Iterator[Any]) -> None:
+        self._values = values
+        self.look: Callable[[Any], None] | None = None
+        """Called with each value before it is given."""
+        self.lost: InputLost | None = None
+        """Set where bytes were missing: then the attempt does not count, whatever the op has made of it."""
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            value = next(self._values)
+        except InputLost as lost:
+            self.lost = lost
+            raise
+        if self.look is not None:
+            self.look(value)
+        return value
+
+
+def _stream(argument: Argument, outputs: OutputStore, pool: ThreadPoolExecutor | None) -> Any:
+    if not isinstance(argument, Collected) or argument.tree.form != "list":
+        return _load(argument, outputs)
+    return Stream(_parts(argument.tree, _each(argument, outputs, pool)))
 
 
 def _load(argument: Argument, outputs: OutputStore) -> Any:
@@ -259,25 +303,48 @@ def _load(argument: Argument, outputs: OutputStore) -> Any:
         case Stored():
             return _read(argument.seq, argument.reference, argument.declared, outputs)
         case Collected():
-            return _built(argument.tree, iter(_read_all(argument, outputs)))
+            return _built(argument.tree, _each(argument, outputs))
 
 
 def _built(tree: Branch, values: Iterator[Any]) -> Any:
-    parts = (_built(part, values) for part in tree.parts)
-    found = list(parts if tree.parts else islice(values, len(tree.keys)))
+    found = list(_parts(tree, values))
     return dict(zip(tree.keys, found, strict=True)) if tree.form == "dict" else found
 
 
-def _read_all(collected: Collected, outputs: OutputStore) -> list[Any]:
-    values = []
-    stored = zip(collected.seqs, collected.references(), strict=True)
-    for seq, reference in stored:
+def _parts(tree: Branch, values: Iterator[Any]) -> Iterator[Any]:
+    if tree.parts:
+        return (_built(part, values) for part in tree.parts)
+    return islice(values, len(tree.keys))
+
+
+def _each(
+    collected: Collected, outputs: OutputStore, pool: ThreadPoolExecutor | None = None
+) -> Iterator[Any]:
+    fetched = _fetched(collected, outputs, pool)
+    for seq, reference, fetch in fetched:
         try:
-            values.append(_read(seq, reference, collected.declared, outputs))
-        except InputLost as lost:  # find all that is lost at once, so that it is made again at once
-            more = [seq for seq, rest in stored if not outputs.is_there(rest, deep=True)]
-            raise InputLost([*lost.seqs, *more], lost.error) from None
-    return values
+            data = fetch()
+        except (
+            OutputLost
+        ) as error:  # find all that is lost at once, so that it is made again at once
+            more = [seq for seq, rest, _ in fetched if not outputs.is_there(rest, deep=True)]
+            raise InputLost([seq, *more], error) from None
+        yield deserialize(data, reference.serializer, collected.declared)
+
+
+def _fetched(
+    collected: Collected, outputs: OutputStore, pool: ThreadPoolExecutor | None
+) -> Iterator[tuple[int, OutputReference, Callable[[], bytes]]]:
+    """What is collected, and how to get the bytes; with a pool the next few are on their way already."""
+    flying: deque[tuple[int, OutputReference, Callable[[], bytes]]] = deque()
+    for seq, reference in zip(collected.seqs, collected.references(), strict=True):
+        if pool is None:
+            yield seq, reference, partial(outputs.get, reference)
+            continue
+        flying.append((seq, reference, pool.submit(outputs.get, reference).result))
+        if len(flying) >= AHEAD:
+            yield flying.popleft()
+    yield from flying
 
 
 def _read(seq: int, reference: OutputReference, declared: Any, outputs: OutputStore) -> Any:

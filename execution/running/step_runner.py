@@ -21,7 +21,7 @@ from execution.definition.op import OpDefinition
 from execution.definition.retries import Failure, RetryPolicy, wait_before_retry
 from execution.errors import ResourceFailed, StepError
 from execution.running.context import OpContext, added_metadata, taken_log
-from execution.running.inputs import Argument, InputLost, load
+from execution.running.inputs import Argument, InputLost, Stream, load
 from execution.running.output_metadata import exact_metadata
 from execution.running.storable_text import storable_text
 from execution.running.type_checks import check_inputs, check_output
@@ -93,8 +93,9 @@ def run_step(
     attempt = Attempt(ticket, outputs, pool)
     begun = perf_counter()
     done: list[AnyEvent] = []
+    arguments: dict[str, Any] = {}
     try:
-        arguments = load(ticket.arguments, outputs)
+        arguments = load(ticket.arguments, outputs, ticket.op.streamed_inputs, pool)
         if ticket.checks:
             check_inputs(key, arguments, ticket.checks)
         if ticket.op.required_resource_keys:
@@ -108,17 +109,34 @@ def run_step(
                 yield Told(key, (event,), is_last=False, messages=attempt.logged())
             else:
                 done.append(event)
+        if ticket.op.streamed_inputs:
+            _refuse_losses(arguments)
     except InputLost as lost:
         yield Told(key, (), lost=lost)
     except (StorageFailed, ResourceFailed):
         raise
     except (Exception, SystemExit) as error:
         attempt.close()
+        if ticket.op.streamed_inputs and (loss := _loss(arguments)):
+            yield Told(key, (), lost=loss)
+            return
         told = _failed(ticket, done, error, _since(begun))
         yield msgspec.structs.replace(told, messages=attempt.logged())
     else:
         done.append(StepSucceeded(key, _since(begun), number))
         yield Told(key, done, messages=attempt.logged())
+
+
+def _loss(arguments: Mapping[str, Any]) -> InputLost | None:
+    """What a stream has lost, also where the op has caught the exception that said so."""
+    streams = (value for value in arguments.values() if isinstance(value, Stream))
+    return next((stream.lost for stream in streams if stream.lost), None)
+
+
+def _refuse_losses(arguments: Mapping[str, Any]) -> None:
+    loss = _loss(arguments)
+    if loss is not None:
+        raise loss
 
 
 def _failed(ticket: Ticket, done: list[AnyEvent], error: BaseException, duration_s: float) -> Told:
