@@ -429,3 +429,16 @@ def test_a_collect_over_nothing_is_ready_when_its_own_level_is() -> None:
         product.collect().map(join)
 
     assert ran(body).output_for_node("join") == {"a": "", "b": "", "c": ""}
+
+
+def test_keys_shows_a_path_as_a_person_reads_it(tmp_path: Any, capsys: Any) -> None:
+    """Beside the step key, which can be pasted back, stand the keys of a nested clone."""
+    from execution.cli.main import cli
+
+    definition = made(lambda: pages().map(lambda page: rows(page).map(shout)))
+    with RunStore.open(tmp_path / "store", level="fast") as store:
+        definition.execute_in_process(store=store)
+    with pytest.raises(SystemExit) as ended:
+        cli(["keys", "last", "shout", "--store", str(tmp_path / "store")])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.splitlines()[0] == "succeeded    1 attempt  shout[a][0]  a / 0"

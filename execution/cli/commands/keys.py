@@ -8,6 +8,7 @@ from execution.cli.failure import Command
 from execution.cli.options import json_option, opened, run_argument, store_option
 from execution.cli.terminal import coloured, counted, print_json, time_text
 from runstore.audit import KEY_STATES, Key, keys
+from runstore.keys import escape_key
 
 
 @click.command(cls=Command)
@@ -50,4 +51,5 @@ def _line(row: Key) -> str:
     attempts = counted(row.attempts, "attempt")
     why = f"  ({row.why})" if row.why else ""
     why = f"  (due {time_text(row.due)})" if row.due else why
-    return f"{coloured(row.status, 10)} {attempts:>11}  {row.step}{why}"
+    nested = f"  {' / '.join(map(escape_key, row.key_path))}" if len(row.key_path) > 1 else ""
+    return f"{coloured(row.status, 10)} {attempts:>11}  {row.step}{nested}{why}"
