@@ -88,6 +88,15 @@ def against_floor(bench: Bench, level: str, target: float) -> Iterator[Row]:
         yield Row(f"{level} against floor-{FLOOR_OF[level]}, N={n:,}", ratio, "×", target, detail)
 
 
+def nested(bench: Bench) -> Iterator[Row]:
+    n = bench.sizes[-1]
+    flat, ours = bench.nested("fast", n)
+    clones = n + 2 * (n // 10)  # the numbers, the clones that yield them and those that add them up
+    ratio = micros(ours, clones) / micros(flat, n)
+    detail = f"{spread(ours, clones)}; flat {spread(flat, n)} µs/clone"
+    yield Row(f"nested against flat, fast, N={n:,}", ratio, "×", 1.2, detail)
+
+
 def growth(bench: Bench) -> Iterator[Row]:
     if bench.quick:
         yield skipped("growth")
@@ -164,6 +173,7 @@ def skipped(name: str) -> Row:
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "fast": fast,
     "durable": durable,
+    "nested": nested,
     "growth": growth,
     "memory": memory,
     "log": log,

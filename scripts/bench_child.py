@@ -2,6 +2,7 @@
 
     bench_child.py floor kill|power N DIRECTORY
     bench_child.py run fast|durable N DIRECTORY
+    bench_child.py nested fast|durable N DIRECTORY    the same numbers, in tens
     bench_child.py kill fast|durable N DIRECTORY      dies by SIGKILL with 10 % of the clones left
     bench_child.py resume fast|durable N DIRECTORY
 
@@ -46,6 +47,20 @@ def run(directory: Path, level: str, n: int) -> Sample:
     return {"seconds": done - opened, "open_s": opened - begin, "import_s": imported_s}
 
 
+def nested(directory: Path, level: str, n: int) -> Sample:
+    """The nested W(N), N a multiple of ten, from an open store to the result."""
+    import bench_job
+
+    imported_s = import_all()
+    store = open_store(directory, level)
+    execute_in(store, 1)
+    begin = time.perf_counter()
+    result = execute_in(store, n // 10, bench_job.count_up_nested)
+    done = time.perf_counter()
+    check_total(result, n)
+    return {"seconds": done - begin, "import_s": imported_s}
+
+
 def kill(directory: Path, level: str, n: int) -> Sample:
     import bench_job
 
@@ -69,7 +84,7 @@ def resume(directory: Path, level: str, n: int) -> Sample:
     return {"seconds": bench_job.probe.first_call_at - begin, "import_s": imported_s}
 
 
-VERBS = {"floor": floor, "run": run, "kill": kill, "resume": resume}
+VERBS = {"floor": floor, "run": run, "nested": nested, "kill": kill, "resume": resume}
 
 
 def finished_when_killed(n: int) -> int:
@@ -91,11 +106,12 @@ def open_store(directory: Path, level: str) -> Any:
     return RunStore.open(directory, level=level)
 
 
-def execute_in(store: Any, n: int) -> Any:
+def execute_in(store: Any, n: int, job: Any = None) -> Any:
     import bench_job
     from execution import execute
 
-    return execute(bench_job.count_up, store, run_config={"ops": {"numbers": {"config": {"n": n}}}})
+    config = {"ops": {"numbers": {"config": {"n": n}}}}
+    return execute(job or bench_job.count_up, store, run_config=config)
 
 
 def check_total(result: Any, n: int) -> None:

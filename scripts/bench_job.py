@@ -1,4 +1,7 @@
-"""The benchmark's job W(N): one op yields N numbers, `inc` is mapped over them, `total` collects the results."""
+"""The benchmark's job W(N): one op yields N numbers, `inc` is mapped over them, `total` collects the results.
+
+Nested, the same N numbers come from N/10 clones of an op that yields ten each, and are added up twice.
+"""
 
 import os
 import signal
@@ -50,3 +53,18 @@ def total(values: list[int]) -> int:
 @job
 def count_up() -> None:
     total(numbers().map(inc).collect())
+
+
+@op(out=DynamicOut(int))
+def ten_from(begin: int) -> Iterator[DynamicOutput[int]]:
+    for i in range(10 * begin, 10 * begin + 10):
+        yield DynamicOutput(i, mapping_key=str(i))
+
+
+@job
+def count_up_nested() -> None:
+    total(
+        numbers()
+        .map(lambda begin: total.alias("subtotal")(ten_from(begin).map(inc).collect()))
+        .collect()
+    )

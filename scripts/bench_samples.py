@@ -56,6 +56,14 @@ class Bench:
         """W alone."""
         return self._series("run", level, n)
 
+    def nested(self, level: str, n: int) -> tuple[list[Sample], list[Sample]]:
+        """Flat and nested W at one level and size, taken in turn."""
+        flat, ours = self._kept("flat", level, n), self._kept("nested", level, n)
+        while len(ours) < self.rounds(n):
+            flat.append(self._in_fresh_folder("run", level, n))
+            ours.append(self._in_fresh_folder("nested", level, n))
+        return flat, ours
+
     def floor(self, level: str, n: int) -> list[Sample]:
         return self._series("floor", level, n)
 
