@@ -283,7 +283,7 @@ def finished_on_disk(scene: Scene) -> set[str]:
 def resume_and_check(
     scene: Scene, where: str, must_not_have_run: set[str] | frozenset[str] = frozenset()
 ) -> None:
-    """Resume a killed run and hold it against the log that the kill has left."""
+    """Resume a killed run: it does what its plan says (R4), and is held against the log that the kill has left."""
     called = scene.take_calls()
     assert not must_not_have_run & set(called), where
     with scene.open() as store:

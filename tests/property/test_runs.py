@@ -189,7 +189,7 @@ def a_cut_run_resumes_to_the_same_end(
 
 
 def check_resume(shape: Shape, expected: Outcome, store: RunStore, rows: int) -> None:
-    """One resume: its plan, what it runs, in which order, and what comes of it."""
+    """R4: one resume: its plan, which it follows exactly, what it runs, in which order, and what comes of it."""
     calls = Calls()
     job = job_of(shape, calls)
     before = store.state(RUN)
