@@ -549,7 +549,7 @@ def never(keys: str) -> JobDefinition:
 
 def test_a_crash_longer_than_the_wait(store: RunStore) -> None:
     """F3: what is due already when a resume begins starts at once, in the order of X4."""
-    retried = crash_while_waiting(store, RetryPolicy(1, 0.5))
+    retried = crash_while_waiting(store, RetryPolicy(1, 2))
     time.sleep(max(0.0, (retried.due - dt.datetime.now(dt.UTC)).total_seconds()))
     begun = time.monotonic()
     assert resume(RUN, store, job=never("ab")).output_for_node("total") == "AB"
