@@ -9,8 +9,9 @@ from typing import NamedTuple
 from execution.errors import ExpansionIncomplete
 from runstore.keys import KeyPath
 from runstore.log.columns import Expansion, Steps
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, Wire
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import SKIPPED, SUCCEEDED
 
 READY, SKIP, OPEN = 0, 1, 2

@@ -15,9 +15,10 @@ from execution.planning.resume_plan import misfits
 from execution.planning.selection import Selection, Selector, parse_selection, shared_levels
 from runstore.keys import KeyPath
 from runstore.log.events import Parent
+from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Level, Node, project
 from runstore.log.remaining import Remaining
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import SKIPPED, SUCCEEDED
 
 REUSED, SKIPPED_BEFORE, RUNS, LEFT_OUT, ABSENT = 1, 2, 4, 8, 16

@@ -13,9 +13,10 @@ import msgspec
 from execution.errors import CodeChanged, PlanChanged
 from runstore.keys import KeyPath
 from runstore.log.events import StepInvalidated
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, Graph, Level, Node, Wire
 from runstore.log.remaining import NodeProgress, Remaining
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import SUCCEEDED, TO_RUN
 
 OnCodeChange = Literal["reuse", "rerun", "fail"]

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from execution.planning.collects import OPEN, READY, SKIP, Progress, readiness
 from runstore.keys import KeyPath
 from runstore.log.columns import Expansion, Steps
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, Level, Node, Wire
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import FAILED, PENDING, SKIPPED, SUCCEEDED
 
 _Order = tuple[bool, tuple[int, ...], int, int, int]

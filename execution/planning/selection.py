@@ -22,8 +22,8 @@ from typing import NamedTuple
 from execution.errors import InvalidSelection
 from runstore.errors import InvalidKey
 from runstore.keys import KeyPath, escape_key, format_step_key, parse_step_key
+from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Level, Node, Wire, project
-from runstore.log.state import StepId
 
 ALL = -1
 """As a number of levels: all there are."""

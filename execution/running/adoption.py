@@ -32,9 +32,10 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
+from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Level, Node
 from runstore.log.recorder import Recorder
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import PENDING
 from runstore.store import RunStore
 

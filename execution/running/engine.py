@@ -43,10 +43,11 @@ from runstore.log.events import (
     StepSkipped,
     StepStarted,
 )
+from runstore.log.expanded import StepId
 from runstore.log.graph import Level, Node
 from runstore.log.recorder import Recorder
 from runstore.log.remaining import Remaining
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.outputs.output_store import OutputStore
 
 NAP_S = 0.1

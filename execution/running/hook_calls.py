@@ -17,9 +17,9 @@ from execution.running.hook_runner import HookContext, HookTicket
 from execution.running.inputs import Argument, Branch, Collected, Stored
 from execution.running.step_runner import Told
 from runstore.log.events import HooksDue, StepFailed, StepSucceeded
+from runstore.log.expanded import StepId
 from runstore.log.graph import Level, Node
 from runstore.log.recorder import Recorder
-from runstore.log.state import StepId
 
 
 class HookCalls:

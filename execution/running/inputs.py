@@ -16,9 +16,10 @@ import msgspec
 from execution.planning.collects import SKIP, Members, members, readiness
 from runstore.errors import OutputLost
 from runstore.log.events import CollectResolved
+from runstore.log.expanded import StepId
 from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Level, Node, Wire
 from runstore.log.recorder import Recorder
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import deserialize

@@ -7,9 +7,10 @@ from execution.definition.job import JobDefinition
 from runstore.errors import StepNotFound
 from runstore.keys import KeyPath
 from runstore.log.events import ErrorInfo, RunCancelled, RunFailed, RunSucceeded, StepFailed
+from runstore.log.expanded import StepId
 from runstore.log.graph import Level, Node, Output
 from runstore.log.recorder import reference_of
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import SUCCEEDED
 from runstore.outputs.serializers import deserialize
 from runstore.store import RunStore, as_store

@@ -14,9 +14,10 @@ import msgspec
 from runstore.audit.keys import find_node, known_steps
 from runstore.errors import StepNotFound
 from runstore.keys import format_step_key, parse_step_key
+from runstore.log.expanded import StepId
 from runstore.log.graph import Level, Node, Output
 from runstore.log.recorder import reference_of
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, WAITING
 from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore

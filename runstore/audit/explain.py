@@ -28,9 +28,10 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, Wire
 from runstore.log.remaining import Remaining
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 

@@ -12,9 +12,10 @@ import msgspec
 
 from runstore.errors import StepNotFound
 from runstore.keys import KeyPath, parse_step_key
+from runstore.log.expanded import StepId
 from runstore.log.graph import Node
 from runstore.log.remaining import Remaining
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.store import RunStore
 
 _COMPARED = 5_000  # keys that a mistyped one is compared with

@@ -26,9 +26,10 @@ from runstore.log.events import (
     RunResumed,
     RunStarted,
 )
+from runstore.log.expanded import StepId
 from runstore.log.messages import Message, Messages
 from runstore.log.replay import SEALED_KINDS, replay
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.outputs.reference import OutputReference
 
 GROUP_S = 0.010

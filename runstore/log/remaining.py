@@ -12,8 +12,9 @@ import msgspec
 
 from runstore.keys import KeyPath
 from runstore.log.events import Counts
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, Level, Node, Wire
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import FAILED, PENDING, SKIPPED, STATUS_NAMES, SUCCEEDED, WHY_NAMES
 
 _Keys = frozenset[tuple[int, str]]

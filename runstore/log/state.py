@@ -6,15 +6,14 @@ cannot follow what came before means that the log is damaged, and is refused bef
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
 from runstore.errors import InvalidKey, LogDamaged
-from runstore.keys import KeyPath, format_step_key, parse_step_key
+from runstore.keys import KeyPath, parse_step_key
 from runstore.log.codec import keys_digest
-from runstore.log.columns import Expansion, OpenExpansion, Steps
+from runstore.log.columns import OpenExpansion, Steps
 from runstore.log.events import (
     UNSTAMPED,
     AnyEvent,
@@ -41,7 +40,8 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
-from runstore.log.graph import Graph, Level, Node
+from runstore.log.expanded import ExpandedGraph, StepId
+from runstore.log.graph import Graph, Level
 from runstore.log.transitions import (
     FAILED,
     FAILED_BEFORE,
@@ -55,23 +55,12 @@ from runstore.log.transitions import (
     SUCCEEDED,
 )
 
-_ANY: Final[dict[int, str]] = {}
 
-
-class StepId(NamedTuple):
-    """A step: a node at a key path."""
-
-    node: str
-    key_path: KeyPath
-
-    def __str__(self) -> str:
-        return format_step_key(self.node, self.key_path)
-
-
-class RunState:
+class RunState(ExpandedGraph):
     """The fold of a run's events. `apply` is the only way in."""
 
     def __init__(self, run_id: str) -> None:
+        super().__init__()
         self.run_id = run_id
         self.seq = 0
         self.epoch = 0
@@ -84,7 +73,6 @@ class RunState:
         self.level = "durable"
         self.is_taking = False
         """True while what a rerun takes from its parent is not yet whole."""
-        self.graph = Graph("", ())
         self.running: dict[StepId, int] = {}
         """Step -> seq of its start."""
         self.failures: dict[StepId, int] = {}
@@ -103,92 +91,11 @@ class RunState:
         """Step and attempt -> the hooks that its outcome is still to be told to."""
         self.hook_failures: dict[str, tuple[int, int]] = {}
         """Hook -> how many of its calls have failed, and the seq of the first `HookFailed`."""
-        self._expansions: dict[tuple[str, str, KeyPath], Expansion] = {}
         self._open: dict[StepId, dict[str, OpenExpansion]] = {}
-        self._steps: dict[str, dict[KeyPath, Steps]] = {}
         self._started_codes: dict[StepId, str] = {}
-        self._lookup: dict[tuple[str, KeyPath], tuple[dict[str, int] | None, Steps]] = {}
-        self._has_orphans = False
         self._placed: tuple[str, tuple[StepId, Steps, int] | None] = ("", None)
 
     # What it answers
-
-    def status(self, step: StepId) -> int:
-        """PENDING, RUNNING, SUCCEEDED, FAILED, SKIPPED or WAITING; PENDING for a step that is not known (yet)."""
-        place = self.find(step)
-        return place[0].status[place[1]] if place else PENDING
-
-    def find(self, step: StepId) -> tuple[Steps, int] | None:
-        """The columns and the slot of a step; None where its key is not sealed or its node does not exist."""
-        node, key_path = step
-        found = self._lookup.get((node, key_path[:-1])) or self._look_up(node, key_path)
-        if found is None:
-            return None
-        keys, columns = found
-        if keys is None or not key_path:
-            return (columns, 0) if keys is None and not key_path else None
-        slot = keys.get(key_path[-1])
-        return None if slot is None else (columns, slot)
-
-    def _look_up(self, name: str, key_path: KeyPath) -> tuple[dict[str, int] | None, Steps] | None:
-        """Remember where the steps of a node below a key path are; forgotten when keys are sealed."""
-        node = self.graph.by_name.get(name)
-        if node is None or len(node.scope) != len(key_path):
-            return None
-        prefix = key_path[:-1]
-        if not self._are_known(node, prefix):
-            return None
-        expansion = self.expansion_under(node, prefix) if node.scope else None
-        if node.scope and expansion is None:
-            return None
-        found = (expansion.keys if expansion else None, self.steps(node, prefix))
-        self._lookup[name, prefix] = found
-        return found
-
-    def _are_known(self, node: Node, path: KeyPath) -> bool:
-        """True when every key of a path, or of its beginning, was sealed once."""
-        expansions = [self.expansion_under(node, path[:depth]) for depth in range(len(path))]
-        return all(
-            expansion is not None and key in expansion.keys
-            for key, expansion in zip(path, expansions, strict=True)
-        )
-
-    def steps(self, node: Node, prefix: KeyPath) -> Steps:
-        """The columns of a node's steps below `prefix`, all its key path but the last key."""
-        below = self._steps.setdefault(node.name, {})
-        columns = below.get(prefix)
-        if columns is None:
-            expansion = self.expansion_under(node, prefix) if node.scope else None
-            columns = Steps(node, len(expansion.keys) if expansion else not node.scope)
-            if expansion or not node.scope:  # without keys there is nothing to remember
-                below[prefix] = columns
-        return columns
-
-    def tally(self, node: Node) -> tuple[int | None, int]:
-        """(sealed, settled) steps of a node; sealed is None while no keys are known. Any thread may ask."""
-        below = self._steps.get(node.name, {})
-        settled = sum(columns.settled for columns in list(below.values()))
-        if not node.scope:
-            return 1, settled
-        expansions = [self.expansion_under(node, prefix) for prefix in self.prefixes(node)]
-        known = [len(expansion) for expansion in expansions if expansion is not None]
-        return (sum(known) if known else None), settled
-
-    def expansion(self, level: Level, producer_path: KeyPath = ()) -> Expansion | None:
-        """The keys that a dynamic output was last sealed with; None until its producer has succeeded once."""
-        return self._expansions.get((level.node, level.output, producer_path))
-
-    def expansion_under(self, node: Node, prefix: KeyPath) -> Expansion | None:
-        """The keys that a mapped node is cloned for below `prefix`, at the level after those of the prefix's keys."""
-        depth = len(prefix)
-        level, at = node.scope[depth], self.graph.makers[node.name][depth]
-        path = prefix if len(at) == depth else tuple([prefix[place] for place in at])
-        return self._expansions.get((level.node, level.output, path))
-
-    def maker(self, node: Node, prefix: KeyPath) -> StepId:
-        """The step whose keys a mapped node is cloned for below `prefix`."""
-        at = self.graph.makers[node.name][len(prefix)]
-        return StepId(node.scope[len(prefix)].node, tuple([prefix[place] for place in at]))
 
     def output_seq(self, step: StepId, output: str) -> int:
         """The seq of the event that stored this plain output; 0 where it does not (or does not yet) count."""
@@ -285,15 +192,8 @@ class RunState:
 
     def _replace_graph(self, graph: Graph) -> None:
         """Go on with another graph; what is known of a node that is gone or has another shape fits it no more."""
-        same = {
-            name
-            for name, node in graph.by_name.items()
-            if _shape(node) == _shape(self.graph.by_name.get(name))
-        }
-        self.graph = graph
-        self._forget_places()
-        for name in [name for name in self._steps if name not in same]:
-            del self._steps[name]
+        same = self.replace(graph)
+        self._placed = ("", None)
         for known in (self.running, self.failures, self.waiting, self.lost):
             for step in [step for step in known if step.node not in same]:
                 del known[step]
@@ -386,31 +286,8 @@ class RunState:
     def _seal(
         self, step: StepId, output: str, piece: OpenExpansion, lost: frozenset[str] | None
     ) -> None:
-        place = (step.node, output, step.key_path)
-        expansion, lost_keys = self._expansions.get(place), None
-        if expansion is None:
-            expansion = self._expansions[place] = Expansion()
-        else:
-            self._forget_places()
-            lost_keys = None if lost is None else frozenset(lost_keys_of(lost, output))
-        expansion.adopt(piece, lost_keys)
-        self._has_orphans = self._has_orphans or len(expansion) < len(expansion.keys)
-        level = Level(step.node, output)
-        for node in self.graph.under.get(level, ()):
-            if node.scope[-1] == level:
-                self._make_room(node, step.key_path, expansion)
-
-    def _make_room(self, node: Node, producer_path: KeyPath, expansion: Expansion) -> None:
-        """Let the steps that are known below an expansion have its new keys."""
-        below = self._steps.get(node.name)
-        if not below:
-            return
-        nested = len(self.graph.makers[node.name][-1]) == len(node.scope) - 1
-        for prefix in [producer_path] if nested else list(below):
-            columns = below.get(prefix)
-            if columns is not None and self.expansion_under(node, prefix) is expansion:
-                columns.grow(len(expansion.keys))
-                columns.recount(expansion.order)
+        if self.seal(step, output, piece, None if lost is None else lost_keys_of(lost, output)):
+            self._placed = ("", None)
 
     def _step_failed(self, seq: int, event: StepFailed) -> None:
         step, columns, slot = self._move(seq, event, event.step)
@@ -461,7 +338,7 @@ class RunState:
         columns, slot = place
         if columns.status[slot] == PENDING and not columns.attempts[slot]:
             return
-        if columns.status[slot] in (SUCCEEDED, SKIPPED) and self._is_counted(step):
+        if columns.status[slot] in (SUCCEEDED, SKIPPED) and self.is_counted(step):
             columns.settled -= 1
         columns.status[slot], columns.why[slot] = PENDING, why
         for known in (self.running, self.failures, self.waiting, self._open, self._started_codes):
@@ -519,10 +396,6 @@ class RunState:
         self._placed = (text, placed)
         return placed
 
-    def _forget_places(self) -> None:
-        self._lookup.clear()
-        self._placed = ("", None)
-
     def _move(self, seq: int, event: AnyEvent, text: str) -> tuple[StepId, Steps, int]:
         step, columns, slot = self._place(seq, text)
         status = STEP_TRANSITIONS[columns.status[slot]].get(type(event))
@@ -543,69 +416,6 @@ class RunState:
         if place is not None:
             place[0].status[place[1]] = PENDING
             place[0].why[place[1]] = why
-
-    def _is_counted(self, step: StepId) -> bool:
-        """True for a step whose last key is among the sealed ones of its expansion."""
-        if not step.key_path:
-            return True
-        node = self.graph.by_name[step.node]
-        expansion = self.expansion_under(node, step.key_path[:-1])
-        return expansion is not None and expansion.position(expansion.keys[step.key_path[-1]]) >= 0
-
-    def is_sealed(self, step: StepId) -> bool:
-        """False for an orphan: a clone with a key that the last seal no longer holds (rule R5)."""
-        node, path = self.graph.by_name[step.node], step.key_path
-        for depth, key in enumerate(path):
-            expansion = self.expansion_under(node, path[:depth])
-            slot = None if expansion is None else expansion.keys.get(key)
-            if expansion is None or slot is None or expansion.position(slot) < 0:
-                return False
-        return True
-
-    def steps_of(self, node: Node) -> Iterator[StepId]:
-        """Every known step of a node, orphans included, in the order of their slots."""
-        for path in self._paths(node, len(node.scope), orphans=True):
-            yield StepId(node.name, path)
-
-    def sealed_steps(self, node: Node, keys: Mapping[int, str] | None = None) -> Iterator[StepId]:
-        """Every step of a node that the last seals hold, in key order; with `keys` only those that have them there."""
-        for path in self._paths(node, len(node.scope), keys=keys or _ANY):
-            yield StepId(node.name, path)
-
-    def prefixes(self, node: Node) -> Iterator[KeyPath]:
-        """The sealed key paths, without the last key, below which a node may have steps."""
-        return self._paths(node, max(len(node.scope) - 1, 0))
-
-    def _paths(
-        self, node: Node, depth: int, *, orphans: bool = False, keys: Mapping[int, str] = _ANY
-    ) -> Iterator[KeyPath]:
-        if not depth:
-            yield ()
-            return
-        for prefix in self._paths(node, depth - 1, orphans=orphans, keys=keys):
-            expansion = self.expansion_under(node, prefix)
-            if expansion is None:
-                continue
-            wanted = keys.get(depth - 1)
-            if wanted is not None:
-                slot = expansion.keys.get(wanted)
-                if slot is not None and (orphans or expansion.position(slot) >= 0):
-                    yield (*prefix, wanted)
-                continue
-            for key in list(expansion.keys) if orphans else expansion.ordered_keys():
-                yield (*prefix, key)
-
-    def orphans(self, node: Node) -> list[StepId]:
-        """The clones of a node whose keys the last seals no longer hold."""
-        if not self._has_orphans:
-            return []
-        sealed = set(self.sealed_steps(node))
-        return [step for step in self.steps_of(node) if step not in sealed]
-
-
-def _shape(node: Node | None) -> object:
-    """What the columns of a node's steps are made by."""
-    return node and (node.scope, node.outputs)
 
 
 def lost_keys_of(lost: frozenset[str] | tuple[str, ...], output: str) -> list[str]:

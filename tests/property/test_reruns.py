@@ -26,8 +26,9 @@ from runstore.log.events import (
     StepSkipped,
     StepStarted,
 )
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, Node, project
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 from tests.property.logs import RUN, behind_the_triggers, facts

@@ -227,7 +227,7 @@ def store_deaths(store: RunStore) -> Iterable[int]:
 
 
 def _id(step: Step) -> Any:
-    from runstore.log.state import StepId
+    from runstore.log.expanded import StepId
 
     return StepId(*step_key(step))
 

@@ -22,8 +22,9 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, FromOutput, Graph, Input, Level, Node, Output, Over
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.outputs.reference import OutputReference
 
 T0 = dt.datetime(2026, 11, 22, 18, 0, tzinfo=dt.UTC)

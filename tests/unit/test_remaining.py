@@ -3,9 +3,9 @@
 import msgspec
 
 from runstore.log.events import RunFailed, StepInvalidated, StepSkipped
+from runstore.log.expanded import StepId
 from runstore.log.graph import Graph
 from runstore.log.remaining import NodeProgress, Remaining
-from runstore.log.state import StepId
 from tests.unit.logs import CHAIN, Fold, fail, fan_out, plain, run_resumed, start
 
 

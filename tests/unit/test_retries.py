@@ -47,7 +47,7 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
-from runstore.log.state import StepId
+from runstore.log.expanded import StepId
 from runstore.outputs.output_store import OutputStore
 from runstore.store import RunStore
 from runstore.testing import Failpoint, armed, in_fork

@@ -18,8 +18,8 @@ from execution.planning.selection import (
     parse_selection,
 )
 from runstore.keys import KeyPath, format_step_key
+from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, FromOutput, Graph, Input, Level, Node, Output, Over
-from runstore.log.state import StepId
 from tests.unit.strategies import mapping_keys
 
 # Reading

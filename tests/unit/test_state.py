@@ -33,8 +33,9 @@ from runstore.log.events import (
     StepStarted,
     StepSucceeded,
 )
+from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Node, Output
-from runstore.log.state import RunState, StepId
+from runstore.log.state import RunState
 from runstore.log.transitions import (
     FAILED,
     FAILED_BEFORE,
