@@ -151,10 +151,10 @@ def _totals(state: RunState) -> str:
     for node in nodes:
         for name, count in node.states.items():
             totals[name] = totals.get(name, 0) + count
-    unknown = sum(node.sealed is None for node in nodes)
+    unknown = sum(node.unsealed > 0 for node in nodes)
     if set(totals) == {"succeeded"} and not unknown:
         return f"{counted(totals['succeeded'], 'step')} succeeded"
-    after = f", and {counted(unknown, 'op')} whose keys are not known" if unknown else ""
+    after = f", and {counted(unknown, 'op')} whose keys are not all known" if unknown else ""
     return f"{listed(totals) or 'no step'}{after}"
 
 
@@ -183,7 +183,7 @@ def plan_lines(plan: ResumePlan, *, begun: bool = False) -> list[str]:
             why[reason] = why.get(reason, 0) + count
     waiting = [node.node for node in plan.nodes if node.waiting]
     reasons = f" ({listed(why)})" if why else ""
-    after = f"; the keys of {', '.join(waiting)} are not known yet" if waiting else ""
+    after = f"; the keys of {', '.join(waiting)} are not all known yet" if waiting else ""
     verb = "resuming run" if begun else "a resume of run"
     lines = [
         f"{verb} {plan.run_id}, epoch {plan.epoch}: {counted(plan.to_reuse, 'step')} reused, "
@@ -213,7 +213,7 @@ def _lost_lines(lost: Sequence[str]) -> list[str]:
 def rerun_lines(plan: RerunPlan, *, begun: bool = False) -> list[str]:
     """What a rerun will do, in words: said by `rerun` when it begins and by `rerun --dry-run`."""
     waiting = [node.node for node in plan.nodes if node.waiting]
-    after = f"; the keys of {', '.join(waiting)} are not known yet" if waiting else ""
+    after = f"; the keys of {', '.join(waiting)} are not all known yet" if waiting else ""
     start = (
         f"run {plan.run_id}, a rerun of {plan.parent}" if begun else f"a rerun of run {plan.parent}"
     )

@@ -89,6 +89,11 @@ def counted(count: int, one: str, many: str = "") -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def at_least(count: int | None, *, more: bool) -> str:
+    """`1,204`; `1,204+` where more may come, `?` where nothing is known."""
+    return "?" if count is None else f"{count:,}{'+' if more else ''}"
+
+
 def listed(counts: dict[str, int]) -> str:
     """`1 interrupted, 340 never started`."""
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)

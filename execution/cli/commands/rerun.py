@@ -17,7 +17,7 @@ from execution.cli.options import (
     run_argument,
     store_option,
 )
-from execution.cli.terminal import print_json, print_table
+from execution.cli.terminal import at_least, print_json, print_table
 from execution.errors import ExecutionError
 from execution.planning.rerun_plan import RerunNode, RerunPlan
 from execution.running.rerun import new_id, plan_rerun, rerun
@@ -125,7 +125,7 @@ def _print_plan(plan: RerunPlan, ctx: click.Context, *, as_json: bool) -> None:
 
 
 def _row(node: RerunNode) -> tuple[str, ...]:
-    sealed = "?" if node.sealed is None else f"{node.sealed:,}"
+    sealed = at_least(node.sealed, more=node.waiting)
     counts = (f"{node.reuse:,}", f"{node.run:,}", f"{node.left_out:,}")
     return (node.node, sealed, *counts, "waiting for its keys" if node.waiting else "")
 

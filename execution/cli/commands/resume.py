@@ -10,7 +10,7 @@ from execution.cli.driving import drive, plan_lines
 from execution.cli.failure import Command, job_file_failure, typed
 from execution.cli.job_options import load
 from execution.cli.options import json_option, opened, run_argument, store_option
-from execution.cli.terminal import counted, listed, print_json, print_table, time_text
+from execution.cli.terminal import at_least, counted, listed, print_json, print_table, time_text
 from execution.errors import ExecutionError
 from execution.planning.resume_plan import NodePlan, ResumePlan
 from execution.running.launch import plan_resume, resume
@@ -127,11 +127,13 @@ def _same_options(ctx: click.Context) -> list[str]:
 
 
 def _row(node: NodePlan) -> tuple[str, ...]:
-    why = "waiting for its keys" if node.waiting else listed(node.run)
+    why = listed(node.run)
+    if node.waiting:
+        why = f"{why}, and waiting for more keys" if why else "waiting for its keys"
     if node.due:
         why += f", due {time_text(node.due)}"
     if node.orphans:
         why += ("; " if why else "") + counted(node.orphans, "orphan")
-    sealed = "?" if node.sealed is None else f"{node.sealed:,}"
-    run = "?" if node.waiting else f"{sum(node.run.values()):,}"
+    sealed = at_least(node.sealed, more=node.waiting)
+    run = at_least(None if node.sealed is None else sum(node.run.values()), more=node.waiting)
     return node.node, sealed, f"{node.reuse:,}", run, why

@@ -7,6 +7,7 @@ import click
 from execution.cli.failure import Command
 from execution.cli.options import json_option, opened, run_argument, store_option
 from execution.cli.terminal import (
+    at_least,
     coloured,
     counted,
     duration_text,
@@ -101,7 +102,7 @@ def _op(op: OpSummary) -> tuple[str, ...]:
         other["orphan"] = far.orphans
     return (
         far.node,
-        "?" if far.sealed is None else f"{far.sealed:,}",
+        at_least(far.sealed, more=far.unsealed > 0),
         f"{far.states.get('succeeded', 0):,}",
         f"{far.states.get('failed', 0):,}",
         _other(other, far),
