@@ -5,7 +5,7 @@ exactly what the other says (rule R4).
 """
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import msgspec
@@ -173,7 +173,9 @@ def reads(state: RunState) -> dict[int, tuple[StepId, str]]:
                         if (id(wire), path) in collected:  # the same for many steps
                             continue
                         collected.add((id(wire), path))
-                    found.update(_stored(state, wire, path))
+                        found.update(_collected(state, wire, path))
+                    else:
+                        found.update(_stored(state, wire, path))
     return found
 
 
@@ -184,39 +186,46 @@ def _steps_below(state: RunState, node: Node, prefix: KeyPath) -> Iterator[StepI
     return (StepId(node.name, (*prefix, key)) for key in expansion.ordered_keys())
 
 
-def _stored(state: RunState, wire: Wire, path: KeyPath) -> Iterator[tuple[int, tuple[StepId, str]]]:
-    """(seq, (step, label)) of what is read through a wire at a path."""
+_Stored = tuple[int, tuple[StepId, str]]
+"""Seq of the event that stored an output, and the step and label of it."""
+
+
+def _stored(state: RunState, wire: Wire, path: KeyPath) -> Iterator[_Stored]:
+    """What is read through a wire at a path; nothing where it was skipped."""
     source = wire.source
-    paths: Iterable[KeyPath] = (path,)
-    if isinstance(source, FromCollect):
-        paths = _collected_paths(state, wire, path)
-    for one in paths:
-        if wire.pieces:
-            owner, label = (
-                StepId(source.node, one[:-1]),
-                str(StepId(source.output, one[-1:])),
-            )
-            counts = state.status(owner) == SUCCEEDED or owner in state.lost
-            level = Level(source.node, source.output)
-            seq = state.piece_seq(level, owner.key_path, one[-1]) if counts else 0
-        else:
-            owner, label = StepId(source.node, one), source.output
-            seq = state.kept_seq(owner, label)
-        if seq:
-            yield seq, (owner, label)
+    if wire.pieces:
+        owner = StepId(source.node, path[:-1])
+        counts = state.status(owner) == SUCCEEDED or owner in state.lost
+        level = Level(source.node, source.output)
+        seq = state.piece_seq(level, owner.key_path, path[-1]) if counts else 0
+        label = str(StepId(source.output, path[-1:]))
+    else:
+        owner, label = StepId(source.node, path), source.output
+        seq = state.kept_seq(owner, label)
+    if seq:
+        yield seq, (owner, label)
 
 
-def _collected_paths(
-    state: RunState, wire: Wire, path: KeyPath, depth: int = 0
-) -> Iterator[KeyPath]:
+def _collected(state: RunState, wire: Wire, path: KeyPath, depth: int = 0) -> Iterator[_Stored]:
+    """What a collect reads, below a path."""
     assert isinstance(wire.source, FromCollect)
-    if depth == len(wire.source.over):
-        yield path
-        return
     maker_path = tuple([path[place] for place in wire.makers[depth]])
     expansion = state.expansion(wire.source.over[depth].level, maker_path)
-    for key in expansion.ordered_keys() if expansion else ():
-        yield from _collected_paths(state, wire, (*path, key), depth + 1)
+    if expansion is None:
+        return
+    if depth < len(wire.source.over) - 1:
+        for key in expansion.ordered_keys():
+            yield from _collected(state, wire, (*path, key), depth + 1)
+    elif wire.pieces or state.lost:
+        for key in expansion.ordered_keys():
+            yield from _stored(state, wire, (*path, key))
+    else:
+        node, output = wire.source.node, wire.source.output
+        columns = state.steps(wire.producer, path)
+        seqs, status = columns.outputs[output], columns.status
+        for key, slot in zip(expansion.ordered_keys(), expansion.order, strict=True):
+            if status[slot] == SUCCEEDED and seqs[slot]:
+                yield seqs[slot], (StepId(node, (*path, key)), output)
 
 
 def has_read(state: RunState, owner: StepId, output: str, key: str | None) -> StepId | None:

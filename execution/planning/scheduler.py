@@ -33,6 +33,16 @@ class Decision(NamedTuple):
     skip: str = ""
 
 
+class _Waking(NamedTuple):
+    """A node to look at when a step settles."""
+
+    reader: Node
+    shared: _Shared | None
+    """The keys that both have; None for all keys of both."""
+    at_last: bool
+    """It only collects these steps: nothing to see before the last one below their key path has settled."""
+
+
 class _Cursor(NamedTuple):
     """Walks over the keys of an expansion, for one node below one key path."""
 
@@ -93,7 +103,12 @@ class Scheduler:
 
     def settled(self, step: StepId) -> None:
         """A step succeeded or was skipped: look at what reads it."""
-        for reader, shared in self._waking[step.node]:
+        whole: bool | None = None
+        for reader, shared, at_last in self._waking[step.node]:
+            if at_last:
+                whole = self._is_whole(step) if whole is None else whole
+                if not whole:
+                    continue
             if shared is None:
                 self._consider(reader, step.key_path)
             elif len(shared) == len(reader.scope):
@@ -123,22 +138,28 @@ class Scheduler:
             heapq.heappush(self._waiting, entry)
         return ahead
 
-    def _woken_by(self, node: Node) -> list[tuple[Node, _Shared | None]]:
-        """The nodes to look at when a step of `node` settles, and the keys that they share with it; None for all keys
-        of both.
-        """
+    def _is_whole(self, step: StepId) -> bool:
+        """True once no clone of the step's expansion is left to settle."""
+        node, prefix = self._graph.by_name[step.node], step.key_path[:-1]
+        expansion = self._state.expansion_under(node, prefix) if node.scope else None
+        return expansion is None or self._state.steps(node, prefix).settled >= len(expansion)
+
+    def _woken_by(self, node: Node) -> list[_Waking]:
+        """The nodes to look at when a step of `node` settles."""
         levels = {Level(node.name, output) for output in self._graph.dynamic_outputs[node.name]}
-        woken: list[tuple[Node, _Shared | None]] = []
+        woken: list[_Waking] = []
         for reader in self._graph.nodes:
-            found = {
-                _shared(wire, node)
+            wires = [
+                wire
                 for wire in self._graph.wires[reader.name]
                 if wire.producer is node or levels.intersection(_collect_levels(wire))
-            }
+            ]
+            found = {_shared(wire, node) for wire in wires}
+            at_last = not levels and all(isinstance(wire.source, FromCollect) for wire in wires)
             least = [one for one in found if not any(set(other) < set(one) for other in found)]
             for shared in sorted(least):
                 same = reader.scope == node.scope and len(shared) == len(reader.scope)
-                woken.append((reader, None if same and reader.scope else shared))
+                woken.append(_Waking(reader, None if same and reader.scope else shared, at_last))
         return woken
 
     # Into the queue

@@ -101,6 +101,11 @@ class LogDigest:
         if len(self._waiting) == HASHED_TOGETHER:
             self._take_in()
 
+    def update_all(self, rows: Iterable[tuple[int, str]]) -> None:
+        """Take in the next rows at once."""
+        self._take_in()
+        self._digest.update("".join([f"{seq} {body}\n" for seq, body in rows]).encode())
+
     def hexdigest(self) -> str:
         """Over all rows taken in so far."""
         self._take_in()

@@ -6,7 +6,7 @@ Pure but for the iterator it is given. The recorder replays before it appends, r
 from collections.abc import Callable, Iterable
 
 from runstore.errors import LogDamaged
-from runstore.log.codec import LogDigest, decode
+from runstore.log.codec import HASHED_TOGETHER, LogDigest, decode
 from runstore.log.event_log import Row
 from runstore.log.events import (
     AnyEvent,
@@ -43,19 +43,30 @@ def replay(
 ) -> tuple[RunState, LogDigest]:
     """The state and the rolling digest of a run; raises LogDamaged or FormatTooNew naming run and seq."""
     state, digest = RunState(run_id), LogDigest()
-    for seq, body in rows:
+    apply = state.apply
+    unhashed: list[Row] = []
+    for row in rows:
+        seq, body = row
         event = decode(body, run_id, seq)
-        if type(event) in SEALED_KINDS and event.log_digest != digest.hexdigest():  # type: ignore[union-attr]
-            raise LogDamaged(
-                f"run {run_id!r}, seq {seq}: the rows before it are not those that were there when it was appended; "
-                "nothing was written. Restore the log from a copy"
-            )
-        state.apply(seq, event)
-        digest.update(seq, body)
+        if type(event) in SEALED_KINDS or len(unhashed) == HASHED_TOGETHER:
+            digest.update_all(unhashed)
+            unhashed.clear()
+            _check_digest(run_id, seq, event, digest)
+        apply(seq, event)
+        unhashed.append(row)
         if look is not None:
             look(seq, event)
+    digest.update_all(unhashed)
     if not state.seq:
         raise LogDamaged(
             f"run {run_id!r}: the log has no rows; nothing was written. Restore it from a copy"
         )
     return state, digest
+
+
+def _check_digest(run_id: str, seq: int, event: AnyEvent, digest: LogDigest) -> None:
+    if type(event) in SEALED_KINDS and event.log_digest != digest.hexdigest():  # type: ignore[union-attr]
+        raise LogDamaged(
+            f"run {run_id!r}, seq {seq}: the rows before it are not those that were there when it was appended; "
+            "nothing was written. Restore the log from a copy"
+        )

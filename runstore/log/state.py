@@ -213,7 +213,7 @@ class RunState(ExpandedGraph):
         self.running[step] = seq
         if self.waiting:
             self.waiting.pop(step, None)
-        if step not in self.lost:
+        if not self.lost or step not in self.lost:
             columns.clear_outputs(slot)
         self._started_codes[step] = event.code
         dynamic = self.graph.dynamic_outputs[step.node]
@@ -222,7 +222,8 @@ class RunState(ExpandedGraph):
 
     def _output_stored(self, seq: int, event: OutputStored) -> None:
         step, columns, slot = self._move(seq, event, event.step)
-        self._check_attempt(seq, event.attempt, columns, slot)
+        if event.attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         column = columns.outputs.get(event.output)
         if column is None:
             raise self._damaged(
@@ -233,7 +234,8 @@ class RunState(ExpandedGraph):
 
     def _dynamic_output_stored(self, seq: int, event: DynamicOutputStored) -> None:
         step, columns, slot = self._move(seq, event, event.step)
-        self._check_attempt(seq, event.attempt, columns, slot)
+        if event.attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         piece = self._open[step].get(event.output) if step in self._open else None
         if piece is None or piece.sealed or event.mapping_key in piece.keys:
             raise self._damaged(
@@ -245,7 +247,8 @@ class RunState(ExpandedGraph):
 
     def _expansion_sealed(self, seq: int, event: ExpansionSealed) -> None:
         step, columns, slot = self._move(seq, event, event.step)
-        self._check_attempt(seq, event.attempt, columns, slot)
+        if event.attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         piece = self._open[step].get(event.output) if step in self._open else None
         if piece is None or piece.sealed:
             raise self._damaged(
@@ -264,13 +267,18 @@ class RunState(ExpandedGraph):
 
     def _step_succeeded(self, seq: int, event: StepSucceeded) -> StepId:
         step, columns, slot = self._move(seq, event, event.step)
-        self._check_attempt(seq, event.attempt, columns, slot)
+        if event.attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         columns.settled += 1
         lost = self.lost.pop(step, None) if self.lost else None
-        if step in self._open:
+        if self._open and step in self._open:
             self._seal_all(seq, step, lost)
         del self.running[step]
-        self.codes.setdefault(step.node, set()).add(self._started_codes.pop(step))
+        code, known = self._started_codes.pop(step), self.codes.get(step.node)
+        if known is None:
+            self.codes[step.node] = {code}
+        elif code not in known:
+            known.add(code)
         if self.retries:
             self.retries.pop(step, None)
         if self.deaths:
@@ -291,14 +299,16 @@ class RunState(ExpandedGraph):
 
     def _step_failed(self, seq: int, event: StepFailed) -> None:
         step, columns, slot = self._move(seq, event, event.step)
-        self._check_attempt(seq, event.attempt, columns, slot)
+        if event.attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         self.failures[step] = seq
         self.retries.pop(step, None)
         self._attempt_ended(step)
 
     def _step_retried(self, seq: int, event: StepRetried) -> None:
         step, columns, slot = self._move(seq, event, event.step)
-        self._check_attempt(seq, event.attempt, columns, slot)
+        if event.attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         self.waiting[step] = event.due
         self.retries[step] = self.retries.get(step, 0) + 1
         self._attempt_ended(step)
@@ -357,7 +367,8 @@ class RunState(ExpandedGraph):
             or (step, event.attempt) in self.hooks_due
         ):
             raise self._damaged(seq, f"tells hooks of {event.step!r}, which has not just ended")
-        self._check_attempt(seq, event.attempt, columns, slot)
+        if event.attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         self.hooks_due[step, event.attempt] = event
 
     def _hook_ended(self, seq: int, event: HookSucceeded | HookFailed) -> None:
@@ -383,9 +394,6 @@ class RunState(ExpandedGraph):
     # How it finds its way
 
     def _place(self, seq: int, text: str) -> tuple[StepId, Steps, int]:
-        last, placed = self._placed
-        if text == last and placed is not None:  # events come in runs of the same step
-            return placed
         step = StepId(*parse_step_key(text))
         place = self.find(step)
         if place is None:
@@ -397,7 +405,10 @@ class RunState(ExpandedGraph):
         return placed
 
     def _move(self, seq: int, event: AnyEvent, text: str) -> tuple[StepId, Steps, int]:
-        step, columns, slot = self._place(seq, text)
+        last, placed = self._placed
+        if text != last or placed is None:  # events come in runs of the same step
+            placed = self._place(seq, text)
+        step, columns, slot = placed
         status = STEP_TRANSITIONS[columns.status[slot]].get(type(event))
         if status is None:
             was = STATUS_NAMES[columns.status[slot]]
@@ -405,11 +416,8 @@ class RunState(ExpandedGraph):
         columns.status[slot] = status
         return step, columns, slot
 
-    def _check_attempt(self, seq: int, attempt: int, columns: Steps, slot: int) -> None:
-        if attempt != columns.attempts[slot]:
-            raise self._damaged(
-                seq, f"is of attempt {attempt}, running is attempt {columns.attempts[slot]}"
-            )
+    def _of_another_attempt(self, seq: int, attempt: int, running: int) -> LogDamaged:
+        return self._damaged(seq, f"is of attempt {attempt}, running is attempt {running}")
 
     def _set_pending(self, step: StepId, why: int) -> None:
         place = self.find(step)

@@ -5,6 +5,7 @@ its log is cut at a random row, and the rest is resumed. The default tier tries 
 """
 
 import json
+import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from execution import RunResult, execute, plan_resume, resume
@@ -240,7 +241,12 @@ def damage_is_never_silent(shape: Shape, data: st.DataObject, root: Path) -> Non
     damaged = data.draw(altered(rows))
     with behind_the_triggers(root / "runs.db") as connection:
         connection.execute("DELETE FROM events")
-        connection.executemany("INSERT INTO events (row_id, body) VALUES (1 << 32 | ?, ?)", damaged)
+        try:
+            connection.executemany(
+                "INSERT INTO events (row_id, body) VALUES (1 << 32 | ?, ?)", damaged
+            )
+        except sqlite3.IntegrityError:
+            reject()  # an epoch that is no int: the table itself refuses it, also without triggers
     with RunStore.open(root, level="fast") as store:
         for use in (
             lambda: store.state(RUN),
