@@ -131,7 +131,7 @@ class MappedHandle(Handle):
 
     def _name(self) -> str:
         levels = ", ".join(map(str, self._body.closed(self._scope) or self._maps))
-        return f"{super()._name()}, mapped under {levels},"
+        return f"{super()._name()} (mapped under {levels})"
 
     def map(self, fn: Callable[[Any], Any]) -> Any:
         """Call `fn` once with a symbol for one value; what it wires is cloned per key (rule D5)."""
@@ -194,5 +194,5 @@ def in_shape(result: Any, change: Callable[[Handle], Handle], what: str) -> Any:
     if isinstance(result, dict):
         return {name: in_shape(part, change, what) for name, part in result.items()}
     raise DefinitionError(
-        f"{what} returned a {type(result).__name__}; return a handle, a tuple, list or dict of handles, or None"
+        f"{what} returned an object of type {type(result).__name__}; return a handle, a tuple, list or dict of handles, or None"
     )

@@ -484,11 +484,11 @@ BAD_JOBS: dict[str, tuple[Callable[[], Any], list[str]]] = {
     ),
     "D5 returned": (
         lambda: numbers().map(lambda x: 5),
-        ["job 'j'", "numbers.result", "returned a int", "return a handle"],
+        ["job 'j'", "numbers.result", "returned an object of type int", "return a handle"],
     ),
     "D5 returned inside": (
         lambda: numbers().map(lambda x: (echo(x), Thing())),
-        ["returned a Thing", "return a handle"],
+        ["returned an object of type Thing", "return a handle"],
     ),
     "D8 collect of shared": (
         collect_of_shared,

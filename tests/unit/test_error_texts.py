@@ -20,6 +20,7 @@ from execution import (
     RetryPolicy,
     RetryRequested,
     execute,
+    graph,
     job,
     op,
     rerun,
@@ -42,6 +43,16 @@ def echo(x):
 @op(out=DynamicOut())
 def numbers():
     yield DynamicOutput(1, "a")
+
+
+@op(out=DynamicOut())
+def tens(x):
+    yield DynamicOutput(10 * x, "a")
+
+
+@graph
+def pair(x):
+    return echo(x), one()
 
 
 @op(config_schema={"limit": int, "names": [str]})
@@ -216,6 +227,61 @@ TABLE = [
         defined(lambda: one().map(echo)),
         "job 'j': output 'result' of 'one' cannot be mapped, since it is not a DynamicOut; declare it with "
         "out=DynamicOut()",
+    ),
+    Row(
+        "D3 two nodes of one name",
+        defined(lambda: (one.alias("a")(), one.alias("a")())),
+        "job 'j' has two nodes named 'a'; choose another alias",
+    ),
+    Row(
+        "D4 a mapped output passed",
+        defined(lambda: listed(numbers().map(lambda x: tens(x).map(echo)).collect())),
+        "job 'j', op 'listed', input 'xs' was given output 'result' of 'echo' (mapped under numbers.result), which "
+        "cannot be passed to an op; use map or collect",
+    ),
+    Row(
+        "D5 a callable that returns no handle",
+        defined(lambda: numbers().map(lambda x: 5)),
+        "job 'j': the callable mapped over numbers.result returned an object of type int; return a handle, a tuple, list or dict of "
+        "handles, or None",
+    ),
+    Row(
+        "D8 a collect that does not depend on its map",
+        defined(lambda: numbers().map(lambda x: tens(x).map(lambda y: echo(x)).collect())),
+        "job 'j': output 'result' of 'echo' cannot be collected over tens.result, since it does not depend on the "
+        "mapped value; use it as it is",
+    ),
+    Row(
+        "D8 collected already",
+        defined(lambda: numbers().collect().collect()),
+        "job 'j': output 'result' of 'numbers' cannot be collected, since it is collected already; pass it to an op",
+    ),
+    Row(
+        "D10 wiring inside a graph",
+        defined(lambda: graph(name="g")(lambda: echo(numbers()))()),
+        "job 'j', op 'g.echo', input 'x' was given dynamic output 'result' of 'g.numbers', which cannot be passed to "
+        "an op; use map or collect",
+    ),
+    Row(
+        "D10 an input of a graph",
+        defined(lambda: pair()),
+        "job 'j', graph 'pair': missing a required argument: 'x'; its inputs: x",
+    ),
+    Row(
+        "D10 what a graph returns",
+        defined(lambda: graph(name="g")(lambda: 5)()),
+        "job 'j', graph 'g' returned an object of type int; return a handle, a tuple, list or dict of handles, or None",
+    ),
+    Row(
+        "D10 outside of a job",
+        lambda: pair(1),
+        "graph 'pair' was called outside a job; call it in the body of a @job or @graph, or make a job of it with "
+        "pair.to_job()",
+    ),
+    Row(
+        "D10 a job that returns handles",
+        lambda: job(name="j")(lambda: one()),
+        "job 'j' returns a OutputHandle; a job returns nothing, read its outputs with RunResult.output_for_node",
     ),
     Row(
         "D3 unknown input",

@@ -2,9 +2,18 @@
 
 import json
 
-from execution import DynamicOut, DynamicOutput, Out, Output, job, op
+from execution import DynamicOut, DynamicOutput, Out, Output, RunResult, job, op
 from execution.definition.job import JobDefinition
-from execution.running.result import RunResult
+from fixtures.jobs.dynamic_graphs import (
+    add,
+    chained,
+    chained_alt,
+    dynamic_graph,
+    multiple,
+    naive,
+    other_arg,
+    process,
+)
 
 
 def run(definition: JobDefinition) -> RunResult:
@@ -12,132 +21,6 @@ def run(definition: JobDefinition) -> RunResult:
     result = definition.execute_in_process()
     assert result.success
     return result
-
-
-class Chunks:
-    """Large data that comes in pieces with an index."""
-
-    def chunk(self):
-        """(index, piece) of each."""
-        return enumerate(["alpha", "beta", "gamma"])
-
-
-def load_big_data():
-    """Large data."""
-    return Chunks()
-
-
-def expensive_processing(data):
-    """What takes long."""
-    return [piece.upper() for _, piece in data.chunk()]
-
-
-def analyze(result):
-    """What comes of it."""
-    return "-".join(result)
-
-
-@op
-def data_processing():
-    large_data = load_big_data()
-    interesting_result = expensive_processing(large_data)
-    return analyze(interesting_result)
-
-
-@job
-def naive():
-    data_processing()
-
-
-@op(out=DynamicOut())
-def load_pieces():
-    large_data = load_big_data()
-    for idx, piece in large_data.chunk():
-        yield DynamicOutput(piece, mapping_key=idx)
-
-
-@op
-def compute_piece(piece):
-    return piece.upper()
-
-
-@op
-def merge_and_analyze(pieces):
-    return analyze(pieces)
-
-
-@job
-def dynamic_graph():
-    pieces = load_pieces()
-    results = pieces.map(compute_piece)
-    merge_and_analyze(results.collect())
-
-
-@op(out=DynamicOut())
-def dynamic_values():
-    for number in (1, 2, 3):
-        yield DynamicOutput(number, mapping_key=f"n_{number}")
-
-
-@op
-def one():
-    return 1
-
-
-@op
-def echo(val):
-    return val
-
-
-@op
-def add(val, other):
-    return val + other
-
-
-@op
-def process(results):
-    return sum(results)
-
-
-@job
-def chained():
-    results = dynamic_values().map(echo).map(echo).map(echo)
-    process(results.collect())
-
-
-@job
-def chained_alt():
-    def _for_each(val):
-        a = echo(val)
-        b = echo(a)
-        return echo(b)
-
-    results = dynamic_values().map(_for_each)
-    process(results.collect())
-
-
-@job
-def other_arg():
-    non_dynamic = one()
-    dynamic_values().map(lambda val: add(val, non_dynamic))
-
-
-@op(out={"values": DynamicOut(), "negatives": DynamicOut()})
-def multiple_dynamic_values():
-    for number in (1, 2):
-        yield DynamicOutput(number, mapping_key=f"k{number}", output_name="values")
-        yield DynamicOutput(-number, mapping_key=f"k{number}", output_name="negatives")
-
-
-@job
-def multiple():
-    # can unpack on assignment (order based)
-    values, _ = multiple_dynamic_values()
-    process(values.collect())
-
-    # or access by name
-    outs = multiple_dynamic_values()
-    process(outs.values.collect())
 
 
 def test_a_static_job() -> None:
