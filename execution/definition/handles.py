@@ -194,5 +194,6 @@ def in_shape(result: Any, change: Callable[[Handle], Handle], what: str) -> Any:
     if isinstance(result, dict):
         return {name: in_shape(part, change, what) for name, part in result.items()}
     raise DefinitionError(
-        f"{what} returned an object of type {type(result).__name__}; return a handle, a tuple, list or dict of handles, or None"
+        f"{what} returned an object of type {type(result).__name__}; return a handle, a tuple, list or dict of "
+        "handles, or None"
     )

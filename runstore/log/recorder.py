@@ -189,7 +189,13 @@ class Recorder:
 
     def reference(self, seq: int) -> OutputReference:
         """The reference that one event holds; cheap for what was just stored, and for seqs asked for in order."""
-        return self._near.find(seq) or self._near.read_ahead(seq, self._stored(seq))
+        found = self._near.find(seq)
+        if found is not None:
+            return found
+        pending = seq - self._first_pending
+        if pending >= 0:
+            return reference_of(decode(self._pending[pending], self.run_id, seq))
+        return self._near.read_ahead(seq, self._stored(seq))
 
     def _stored(self, seq: int) -> Iterator[tuple[int, OutputReference]]:
         """(seq, reference) of the events on disk from `seq` on that store an output."""

@@ -242,8 +242,8 @@ TABLE = [
     Row(
         "D5 a callable that returns no handle",
         defined(lambda: numbers().map(lambda x: 5)),
-        "job 'j': the callable mapped over numbers.result returned an object of type int; return a handle, a tuple, list or dict of "
-        "handles, or None",
+        "job 'j': the callable mapped over numbers.result returned an object of type int; return a handle, a "
+        "tuple, list or dict of handles, or None",
     ),
     Row(
         "D8 a collect that does not depend on its map",

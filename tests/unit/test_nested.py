@@ -13,6 +13,7 @@ from execution import DynamicOut, DynamicOutput, Out, RunResult, graph, job, op
 from execution.definition.job import JobDefinition
 from execution.errors import DefinitionError
 from runstore import RunStore
+from runstore.log import recorder
 from runstore.log.graph import FromCollect, Level
 
 
@@ -442,3 +443,18 @@ def test_keys_shows_a_path_as_a_person_reads_it(tmp_path: Any, capsys: Any) -> N
         cli(["keys", "last", "shout", "--store", str(tmp_path / "store")])
     assert ended.value.code == 0
     assert capsys.readouterr().out.splitlines()[0] == "succeeded    1 attempt  shout[a][0]  a / 0"
+
+
+def test_references_are_found_also_where_they_are_not_yet_on_disk(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an inner generator has just stored is read before it is committed, however few references stay in memory."""
+    monkeypatch.setattr(recorder, "NEAR", 2)
+    monkeypatch.setattr(recorder, "GROUP_S", 1e9)
+
+    def body() -> None:
+        pages().map(lambda page: join(rows(page).map(shout).collect()))
+
+    with RunStore.open(tmp_path / "store", level="fast") as store:
+        result = made(body).execute_in_process(store=store)
+    assert result.output_for_node("join") == {"a": "A0+A1", "b": "", "c": "C0"}
