@@ -563,3 +563,17 @@ def test_rm_refuses_what_a_rerun_uses(succeeded: Call) -> None:
     succeeded("rm", first, "--yes", "--force")
     assert "run again uses outputs of run" in succeeded("doctor").output
     assert "no file at" in succeeded("cat", "again", "look[a]", code=3).stderr
+
+
+def test_show_of_a_step_is_its_story(call: Call) -> None:
+    """3.3: what an op has said of its outputs is shown with the step that stored them."""
+    Path("job.py").write_text(
+        "from execution import Output, job, op\n"
+        "@op\ndef rows():\n    return Output(1, metadata={'rows': 3})\n"
+        "@job\ndef counted():\n    rows()\n"
+    )
+    call("run", "job.py:counted", "--level", "fast")
+    shown = call("show", "last", "rows").stdout
+    assert "rows of run" in shown
+    assert '"rows":3' in shown.replace(" ", "")
+    assert shown == call("explain", "last", "rows").stdout

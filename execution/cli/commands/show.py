@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from execution.cli.commands.explain import command as explain_step
 from execution.cli.failure import Command
 from execution.cli.options import json_option, opened, run_argument, store_option
 from execution.cli.terminal import (
@@ -25,11 +26,20 @@ from runstore.log.remaining import NodeProgress
 
 @click.command(cls=Command)
 @run_argument("last")
+@click.argument("step", metavar="['OP[KEY]']", required=False)
 @json_option
 @store_option
 @click.pass_context
-def command(ctx: click.Context, run: str, as_json: bool, store: str | None) -> None:
-    """Show one run: where it came from, its epochs, its ops, and the first error of each kind."""
+def command(
+    ctx: click.Context, run: str, step: str | None, as_json: bool, store: str | None
+) -> None:
+    """Show one run: where it came from, its epochs, its ops, and the first error of each kind.
+
+    With a step: what happened to it, and what its op said of its outputs, as `explain` tells it.
+    """
+    if step is not None:
+        ctx.invoke(explain_step, run=run, step=step, as_json=as_json, store=store)
+        return
     with opened(store) as found:
         report = show(found, run)
         far, directory = progress(found, report.run), found.directory
