@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         InvalidKey,
         LogDamaged,
         NotStorable,
+        OutputConflict,
         OutputCorrupted,
         OutputLost,
         OutputMissing,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         StoreBusy,
         StoreNotFound,
         TakenOver,
+        TransferFailed,
     )
     from runstore.outputs.reference import OutputReference
     from runstore.outputs.serializers import Serializer, register_serializer
@@ -60,6 +62,7 @@ __all__ = [
     "InvalidKey",
     "LogDamaged",
     "NotStorable",
+    "OutputConflict",
     "OutputCorrupted",
     "OutputLost",
     "OutputMissing",
@@ -77,6 +80,7 @@ __all__ = [
     "StoreBusy",
     "StoreNotFound",
     "TakenOver",
+    "TransferFailed",
     "__version__",
     "register_serializer",
 ]

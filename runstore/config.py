@@ -11,12 +11,15 @@ from typing import Any, cast
 
 import msgspec
 
+from runstore.credentials import Options, learn_options
 from runstore.errors import ConfigError, StoreNotFound
-from runstore.log.events import Durability
-from runstore.outputs.remote import check_url, scheme_of
+from runstore.log.events import Durability, SmallOutputs
+from runstore.outputs.urls import check_url, scheme_of
 
 DEFAULT_STORE = ".runstore"
-_SETTINGS = ("store", "outputs", "level")
+_SETTINGS = ("store", "outputs", "level", "small_outputs")
+_CHOICES = {"level": ("durable", "fast"), "small_outputs": ("file", "pack")}
+"""Settings that are one of a few words, the default first."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -27,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True):
     outputs: str | None = None
     """A URL or an absolute path; None: `outputs` inside the store."""
     level: Durability = "durable"
+    small_outputs: SmallOutputs = "file"
+    """"file": one readable file for each output; "pack": small ones share objects."""
+    options: Options = Options()
+    """Of the storage that outputs go to, from `[tool.runstore.storage]`: they may hold credentials."""
     looked_in: tuple[str, ...] = ()
 
 
@@ -34,6 +41,7 @@ def find_settings(
     store: str | os.PathLike[str] | None = None,
     outputs: str | None = None,
     level: str | None = None,
+    small_outputs: str | None = None,
     *,
     environment: Mapping[str, str] = os.environ,
     directory: Path | None = None,
@@ -46,6 +54,7 @@ def find_settings(
         "store": os.fspath(store) if store is not None else None,
         "outputs": outputs,
         "level": level,
+        "small_outputs": small_outputs,
     }
     found: dict[str, str | None] = {}
     for name in _SETTINGS:
@@ -53,10 +62,10 @@ def find_settings(
         value = given[name] or environment.get(f"RUNSTORE_{name.upper()}")
         if not value and name in project:
             value, base = project[name], home
-        found[name] = _absolute(value, base) if value and name != "level" else value
-    chosen = found["level"] or "durable"
-    if chosen not in ("durable", "fast"):
-        raise ConfigError(f"level {chosen!r} is not known; use 'durable' or 'fast'")
+        if name in _CHOICES:
+            found[name] = _chosen(name, value)
+        else:
+            found[name] = _absolute(value, base) if value else value
     looked_in = (
         "--store",
         "RUNSTORE_STORE",
@@ -65,7 +74,22 @@ def find_settings(
     path = Path(found["store"]) if found["store"] else None
     if found["outputs"]:
         check_url(found["outputs"])
-    return Settings(path, found["outputs"], cast(Durability, chosen), looked_in)
+    return Settings(
+        path,
+        found["outputs"],
+        cast(Durability, found["level"]),
+        cast(SmallOutputs, found["small_outputs"]),
+        Options(project.get("storage", {})),
+        looked_in,
+    )
+
+
+def _chosen(name: str, value: str | None) -> str:
+    choices = _CHOICES[name]
+    if value and value not in choices:
+        known = " or ".join(map(repr, choices))
+        raise ConfigError(f"{name} {value!r} is not known; use {known}")
+    return value or choices[0]
 
 
 def store_to_create(settings: Settings, directory: Path | None = None) -> Path:
@@ -97,7 +121,7 @@ def _nearest(here: Path) -> Path | None:
     return None
 
 
-def _project_settings(here: Path) -> tuple[dict[str, str], Path | None]:
+def _project_settings(here: Path) -> tuple[dict[str, Any], Path | None]:
     for folder in (here, *here.parents):
         file = folder / "pyproject.toml"
         if file.is_file():
@@ -120,12 +144,15 @@ def _table(value: Any, name: str, file: Path) -> dict[str, Any]:
     return value
 
 
-def _checked(table: dict[str, Any], file: Path) -> dict[str, str]:
+def _checked(table: dict[str, Any], file: Path) -> dict[str, Any]:
     for name, value in table.items():
-        if name not in _SETTINGS or not isinstance(value, str):
+        if name == "storage":
+            learn_options(_table(value, "[tool.runstore.storage]", file))
+        elif name not in _SETTINGS or not isinstance(value, str):
             known = ", ".join(_SETTINGS)
             raise ConfigError(
-                f"{file}: [tool.runstore] {name} = {value!r} is not a setting; known are {known}, all text"
+                f"{file}: [tool.runstore] {name} = {value!r} is not a setting; known are {known}, all text, and the "
+                "table storage"
             )
     return table
 

@@ -35,6 +35,17 @@ class StorageFailed(RunStoreError, OSError):
     """
 
 
+class TransferFailed(StorageFailed):
+    """A request to the service under the outputs failed at its last try, while others may get through.
+
+    It ends the attempt that needed it, as a failure, not the run. Remedy: a retry policy, or a resume.
+    """
+
+
+class OutputConflict(StorageFailed):
+    """Other bytes lie at an address that this run has never used: another run of the same id writes there."""
+
+
 class StoreBusy(StorageFailed):
     """Another process held the store's write lock for longer than the limit."""
 

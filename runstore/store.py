@@ -11,14 +11,22 @@ from typing import Any, Literal
 
 import msgspec
 
-from runstore.config import find_settings, store_to_create, store_to_read
+from runstore.config import Settings, find_settings, store_to_create, store_to_read
+from runstore.credentials import Options
 from runstore.errors import RunAlive, RunInUse, RunNotFound, StoreNotFound
 from runstore.keys import check_run_id
 from runstore.log.claims import Claim, Claims
 from runstore.log.codec import LogDigest, decode
 from runstore.log.database import LOG_NAME, Database
 from runstore.log.event_log import EventLog, Row, row_id
-from runstore.log.events import AnyEvent, Durability, RunCancelled, RunResumed, RunStarted
+from runstore.log.events import (
+    AnyEvent,
+    Durability,
+    RunCancelled,
+    RunResumed,
+    RunStarted,
+    SmallOutputs,
+)
 from runstore.log.medium import make_private_directory
 from runstore.log.messages import Message, Messages
 from runstore.log.recorder import Recorder, refuse_living, this_host
@@ -26,8 +34,9 @@ from runstore.log.remaining import Remaining
 from runstore.log.replay import Look, replay
 from runstore.log.state import RunState
 from runstore.outputs.addresses import file_name
+from runstore.outputs.base import Base
 from runstore.outputs.output_store import OutputStore, open_base
-from runstore.outputs.remote import public_url, scheme_of
+from runstore.outputs.urls import below, public_url, scheme_of
 from runstore.version import __version__
 
 # The runs that were begun with outputs below one of some bases that are not their own. Not a join: the planner would
@@ -69,10 +78,19 @@ class RunStore:
     nothing. A store may be used as a context manager. Not to be shared between threads or with a fork.
     """
 
-    def __init__(self, directory: Path | None, outputs: str | None, level: Durability) -> None:
+    def __init__(
+        self,
+        directory: Path | None,
+        outputs: str | None,
+        level: Durability,
+        small_outputs: SmallOutputs = "file",
+        options: Options | None = None,
+    ) -> None:
         self.directory = directory
         self.level = level
+        self.small_outputs = small_outputs
         self._outputs = outputs
+        self._options = options or Options()
         self._database: Database | None = None
 
     @classmethod
@@ -82,16 +100,28 @@ class RunStore:
         outputs: str | None = None,
         level: Durability | None = None,
         *,
+        small_outputs: SmallOutputs | None = None,
         must_exist: bool = False,
     ) -> "RunStore":
         """A store on disk. What is not given comes from the environment, `[tool.runstore]` or the defaults.
 
         `outputs`: a path or fsspec URL for the outputs of new runs. `level`: "durable" (default; survives a power
-        cut) or "fast" (survives a killed process). Raises StoreNotFound if it `must_exist` and does not.
+        cut) or "fast" (survives a killed process). `small_outputs`: "file" (default; each output is a file of its own)
+        or "pack" (those below 16 KiB share objects). Raises StoreNotFound if it `must_exist` and does not.
         """
-        settings = find_settings(directory, outputs, level)
+        settings = find_settings(directory, outputs, level, small_outputs)
         place = store_to_read(settings) if must_exist else store_to_create(settings)
-        return cls(place.absolute(), settings.outputs, settings.level)
+        return cls._of(place.absolute(), settings)
+
+    @classmethod
+    def _of(cls, directory: Path, settings: Settings) -> "RunStore":
+        return cls(
+            directory,
+            settings.outputs,
+            settings.level,
+            settings.small_outputs,
+            settings.options,
+        )
 
     @classmethod
     def in_memory(cls) -> "RunStore":
@@ -103,8 +133,8 @@ class RunStore:
     def with_outputs(self, outputs: str) -> "RunStore":
         """The same store, with another place for outputs."""
         assert self.directory is not None, "outputs of a store in memory stay in memory"
-        settings = find_settings(self.directory, outputs, self.level)
-        return RunStore(self.directory, settings.outputs, self.level)
+        settings = find_settings(self.directory, outputs, self.level, self.small_outputs)
+        return RunStore._of(self.directory, settings)
 
     # Runs
 
@@ -210,13 +240,17 @@ class RunStore:
         """The stored outputs of a run, over all bases that its log declares."""
         durable = state.level == "durable"
         return OutputStore(
-            [open_base(self._address(base), durable=durable) for base in state.bases]
+            [self._base(base, durable=durable) for base in state.bases],
+            pack=state.small_outputs == "pack",
         )
+
+    def _base(self, base: str, *, durable: bool) -> Base:
+        return open_base(self._address(base), durable=durable, options=self._options)
 
     def _outputs_of(self, run_id: str) -> OutputStore:
         """The outputs of a run whose log may be damaged or too new to fold."""
         bases = self._own_bases(run_id)
-        return OutputStore([open_base(self._address(base), durable=False) for base in bases])
+        return OutputStore([self._base(base, durable=False) for base in bases])
 
     def _own_bases(self, run_id: str) -> list[str]:
         run = self._number(run_id)
@@ -238,23 +272,16 @@ class RunStore:
         if self._outputs is not None and scheme_of(self._outputs) != "file":
             root = public_url(self._outputs).rstrip("/")
             if base.startswith(root + "/"):
-                return self._with_credentials(base[len(root) :])
+                return below(self._outputs, base[len(root) + 1 :])
         if scheme_of(base) == "file" and not base.startswith(("/", "file://")):
             return f"{self.directory}/{base}"
         return base
-
-    def _with_credentials(self, below: str) -> str:
-        assert self._outputs is not None
-        url, separator, query = self._outputs.partition("?")
-        return url.rstrip("/") + below + separator + query
 
     # Writing
 
     def start(self, run_id: str, event: RunStarted) -> Recorder:
         """Begin a run and claim it for this process; creates the store where there is none."""
-        open_base(
-            self._address(event.base), durable=False
-        )  # a base that cannot be used begins no run
+        self._base(event.base, durable=False)  # one that cannot be used begins no run
         return Recorder.start(self._writing(create=True), check_run_id(run_id), event)
 
     def sketch(self, run_id: str, event: RunStarted) -> Recorder:

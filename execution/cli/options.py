@@ -38,6 +38,15 @@ def level_option(function: F) -> F:
     )(function)
 
 
+def small_outputs_option(function: F) -> F:
+    """`--small-outputs file|pack`."""
+    return click.option(
+        "--small-outputs",
+        type=click.Choice(["file", "pack"]),
+        help="file (default): each output is a file; pack: small ones of an op share files.",
+    )(function)
+
+
 def json_option(function: F) -> F:
     """`--json`."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(function)
@@ -54,10 +63,14 @@ def opened(
     outputs: str | None = None,
     level: Any = None,
     *,
+    small_outputs: Any = None,
     must_exist: bool = True,
 ) -> Iterator["RunStore"]:
     """The store that the options lead to; raises StoreNotFound."""
     from runstore.store import RunStore
 
-    with RunStore.open(store, outputs, level, must_exist=must_exist) as found:
+    opening = RunStore.open(
+        store, outputs, level, small_outputs=small_outputs, must_exist=must_exist
+    )
+    with opening as found:
         yield found

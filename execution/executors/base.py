@@ -11,13 +11,13 @@ from runstore.outputs.output_store import OutputStore
 class Executor(Protocol):
     """Runs attempts and tells what becomes of them.
 
-    The engine submits a ticket only after its start is committed, never more at a time than `capacity`; each attempt's
-    last message frees its place. Messages of one attempt come in order.
+    The engine submits a ticket only after its start is committed, and only where there is room; each attempt's last
+    message frees its place. Messages of one attempt come in order.
     """
 
     @property
-    def capacity(self) -> int:
-        """How many attempts may run at a time."""
+    def has_room(self) -> bool:
+        """True when another attempt may be submitted."""
 
     def open(self, outputs: OutputStore, resources: Resources) -> None:
         """Get ready to run steps that write to these outputs; each process that runs them opens its own resources."""
@@ -26,9 +26,10 @@ class Executor(Protocol):
         """Run an attempt, or call a hook, which takes a place as an attempt does."""
 
     def next_message(self, timeout_s: float | None = None) -> Told | None:
-        """Wait for what any running attempt tells next; None where none has after `timeout_s`, if that is given.
+        """Wait for what any running attempt tells next; None where none has after `timeout_s`, if that is given, or
+        where there is room again for an attempt.
 
-        The engine gives one where it has room for a step that will be due. An executor without room may overstay it.
+        The engine gives a time where it has room for a step that will be due. An executor without room may overstay it.
         Raises StorageFailed where outputs cannot be written, and ResourceFailed.
         """
 

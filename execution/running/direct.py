@@ -80,7 +80,7 @@ def invoke(op: OpDefinition, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     """Call the function of an op. Raises DefinitionError for arguments that do not fit, StepError for what it gives."""
     context, rest, named = _context(op, args, dict(kwargs))
     arguments = _arguments(op, context, rest, named)
-    attempt = Attempt(Ticket(op, context, {}, op.name), None, None)
+    attempt = Attempt(Ticket(op, context, {}, op.name), None)
     result = attempt.call(arguments)
     if not op.is_async:
         return _checked(attempt, result)

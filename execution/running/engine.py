@@ -140,6 +140,10 @@ class Engine:
             while True:
                 self._start_ready()
                 if self._running:
+                    if (
+                        self._executor.has_room
+                    ):  # nothing can be started: what is known goes on disk before the wait
+                        self._recorder.commit()
                     timeout_s = self._until_due() if self._state.waiting else None
                     told = self._executor.next_message(timeout_s)
                     if told is not None:
@@ -162,9 +166,9 @@ class Engine:
     # Deciding
 
     def _start_ready(self) -> None:
-        while self._hook_calls.queue and self._running < self._executor.capacity:
+        while self._hook_calls.queue and self._executor.has_room:
             self._call_hook()
-        while self._running < self._executor.capacity and not self._must_stop():
+        while self._executor.has_room and not self._must_stop():
             if self._state.waiting:
                 self._due = self._scheduler.due(utc_now())
             decision = self._scheduler.take()
@@ -214,8 +218,9 @@ class Engine:
         """Seconds until a step is due that there is room for; None where none is to come."""
         if self._due is None or not self._state.waiting:
             return None
-        has_room = self._running < self._executor.capacity
-        return max(0.0, (self._due - utc_now()).total_seconds()) if has_room else None
+        if not self._executor.has_room:
+            return None
+        return max(0.0, (self._due - utc_now()).total_seconds())
 
     def _nap(self) -> bool:
         """Nothing is ready or running: sleep a little if a retry is to come; False if none is."""

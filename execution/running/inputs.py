@@ -4,9 +4,8 @@ Resolving is the executor process's part, loading the worker's. What arrives at 
 """
 
 import hashlib
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import msgspec
 
 from execution.planning.collects import SKIP, Members, members, readiness
-from runstore.errors import OutputLost
+from runstore.errors import OutputLost, StorageFailed
 from runstore.log.events import CollectResolved
 from runstore.log.expanded import StepId
 from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Level, Node, Wire
@@ -27,8 +26,6 @@ from runstore.outputs.serializers import deserialize
 HELD = 10_000
 """References of one collect that may stay in memory: some 3 MB."""
 HASHED_TOGETHER = 256
-AHEAD = 16
-"""How many values of a stream may be on their way before they are asked for."""
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -244,23 +241,38 @@ def source_seq(state: RunState, step: StepId, wire: Wire) -> int:
 
 # In the worker: their values
 
+Begun = Mapping[int, "Future[bytes]"]
+"""Seq of the event that stored an input -> its bytes, on their way."""
+
+
+def begin_loading(
+    arguments: dict[str, Argument | list[Argument]], outputs: OutputStore
+) -> dict[int, "Future[bytes]"]:
+    """Begin to read the single values among the arguments, where something is gained by it."""
+    return {
+        one.seq: outputs.get_later(one.reference)
+        for argument in arguments.values()
+        for one in (argument if isinstance(argument, list) else (argument,))
+        if isinstance(one, Stored) and outputs.loads_ahead(one.reference)
+    }
+
 
 def load(
     arguments: dict[str, Argument | list[Argument]],
     outputs: OutputStore,
     streamed: Collection[str] = (),
-    pool: ThreadPoolExecutor | None = None,
+    begun: Begun | None = None,
 ) -> dict[str, Any]:
     """The values of a step's arguments; raises InputLost if stored bytes are missing or altered.
 
-    A collect for an input in `streamed` comes as a Stream, which `pool` lets load ahead.
+    A collect for an input in `streamed` comes as a Stream.
     """
     return {
-        name: [_load(one, outputs) for one in argument]
+        name: [_load(one, outputs, begun) for one in argument]
         if isinstance(argument, list)
-        else _stream(argument, outputs, pool)
+        else _stream(argument, outputs)
         if name in streamed
-        else _load(argument, outputs)
+        else _load(argument, outputs, begun)
         for name, argument in arguments.items()
     }
 
@@ -272,8 +284,8 @@ class Stream:
         self._values = values
         self.look: Callable[[Any], None] | None = None
         """Called with each value before it is given."""
-        self.lost: InputLost | None = None
-        """Set where bytes were missing: then the attempt does not count, whatever the op has made of it."""
+        self.broken: InputLost | StorageFailed | None = None
+        """Why it has not given all: then the attempt does not count, whatever the op has made of it."""
 
     def __iter__(self) -> "Stream":
         return self
@@ -281,28 +293,28 @@ class Stream:
     def __next__(self) -> Any:
         try:
             value = next(self._values)
-        except InputLost as lost:
-            self.lost = lost
+        except (InputLost, StorageFailed) as error:
+            self.broken = error
             raise
         if self.look is not None:
             self.look(value)
         return value
 
 
-def _stream(argument: Argument, outputs: OutputStore, pool: ThreadPoolExecutor | None) -> Any:
+def _stream(argument: Argument, outputs: OutputStore) -> Any:
     if not isinstance(argument, Collected) or argument.tree.form != "list":
         return _load(argument, outputs)
-    return Stream(_parts(argument.tree, _each(argument, outputs, pool)))
+    return Stream(_parts(argument.tree, _each(argument, outputs)))
 
 
-def _load(argument: Argument, outputs: OutputStore) -> Any:
+def _load(argument: Argument, outputs: OutputStore, begun: Begun | None = None) -> Any:
     match argument:
         case Given():
             return argument.value
         case Built():
             return argument.build(argument.data)
         case Stored():
-            return _read(argument.seq, argument.reference, argument.declared, outputs)
+            return _read(argument, outputs, begun)
         case Collected():
             return _built(argument.tree, _each(argument, outputs))
 
@@ -318,39 +330,28 @@ def _parts(tree: Branch, values: Iterator[Any]) -> Iterator[Any]:
     return islice(values, len(tree.keys))
 
 
-def _each(
-    collected: Collected, outputs: OutputStore, pool: ThreadPoolExecutor | None = None
-) -> Iterator[Any]:
-    fetched = _fetched(collected, outputs, pool)
-    for seq, reference, fetch in fetched:
+def _each(collected: Collected, outputs: OutputStore) -> Iterator[Any]:
+    fetches = outputs.get_each(collected.references())
+    rest = zip(collected.seqs, fetches, strict=True)
+    for seq, (reference, fetch) in rest:
         try:
             data = fetch()
-        except (
-            OutputLost
-        ) as error:  # find all that is lost at once, so that it is made again at once
-            more = [seq for seq, rest, _ in fetched if not outputs.is_there(rest, deep=True)]
+        except OutputLost as error:
+            # Find all that is lost at once, so that it is made again at once.
+            seqs, references = [], []
+            for other, (one, _) in rest:
+                seqs.append(other)
+                references.append(one)
+            there = outputs.are_there(references, deep=True)
+            more = [other for other, is_there in zip(seqs, there, strict=True) if not is_there]
             raise InputLost([seq, *more], error) from None
         yield deserialize(data, reference.serializer, collected.declared)
 
 
-def _fetched(
-    collected: Collected, outputs: OutputStore, pool: ThreadPoolExecutor | None
-) -> Iterator[tuple[int, OutputReference, Callable[[], bytes]]]:
-    """What is collected, and how to get the bytes; with a pool the next few are on their way already."""
-    flying: deque[tuple[int, OutputReference, Callable[[], bytes]]] = deque()
-    for seq, reference in zip(collected.seqs, collected.references(), strict=True):
-        if pool is None:
-            yield seq, reference, partial(outputs.get, reference)
-            continue
-        flying.append((seq, reference, pool.submit(outputs.get, reference).result))
-        if len(flying) >= AHEAD:
-            yield flying.popleft()
-    yield from flying
-
-
-def _read(seq: int, reference: OutputReference, declared: Any, outputs: OutputStore) -> Any:
+def _read(stored: Stored, outputs: OutputStore, begun: Begun | None) -> Any:
+    reference = stored.reference
     try:
-        data = outputs.get(reference)
+        data = begun[stored.seq].result() if begun else outputs.get(reference)
     except OutputLost as error:
-        raise InputLost([seq], error) from None
-    return deserialize(data, reference.serializer, declared)
+        raise InputLost([stored.seq], error) from None
+    return deserialize(data, reference.serializer, stored.declared)

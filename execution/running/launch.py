@@ -40,6 +40,7 @@ from runstore.log.events import (
 )
 from runstore.log.recorder import Recorder, this_host
 from runstore.log.state import RunState
+from runstore.outputs.output_store import OutputStore
 from runstore.store import RunStore, as_store
 from runstore.version import __version__
 
@@ -80,6 +81,7 @@ def execute(
         tags=check_tags(tags),
         level=opened.level,
         base=opened.base_for(run_id),
+        small_outputs=opened.small_outputs,
         host=host,
         pid=pid,
         version=__version__,
@@ -222,7 +224,12 @@ def _resumed(
 
 def invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
     """Invalidate every step whose stored bytes the remaining steps will read and do not find (rule R6)."""
-    state, outputs = recorder.state, store.outputs(recorder.state)
+    with contextlib.closing(store.outputs(recorder.state)) as outputs:
+        return _invalidate_lost(recorder, outputs)
+
+
+def _invalidate_lost(recorder: Recorder, outputs: OutputStore) -> tuple[str, ...]:
+    state = recorder.state
     deep = state.level == "fast"
     checked: set[int] = set()
     lost: list[str] = []
@@ -232,11 +239,8 @@ def invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
             for seq, (owner, label) in reads(state).items()
             if seq not in checked and label not in state.lost.get(owner, ())
         ]
-        missing = [
-            seq
-            for seq, reference in zip(wanted, recorder.references(wanted), strict=True)
-            if not outputs.is_there(reference, deep=deep)
-        ]
+        there = outputs.are_there(recorder.references(wanted), deep=deep)
+        missing = [seq for seq, is_there in zip(wanted, there, strict=True) if not is_there]
         checked.update(wanted)
         if not missing:
             return tuple(dict.fromkeys(lost))
@@ -263,11 +267,12 @@ def drive(
     control: Control | None,
 ) -> RunResult:
     """Run an engine on an open run to its end, and give the run back."""
+    outputs = store.outputs(recorder.state)
     try:
         engine = Engine(
             recorder,
             job,
-            store.outputs(recorder.state),
+            outputs,
             executor or InProcessExecutor(),
             control or NoControl(),
             fail_fast=fail_fast,
@@ -279,6 +284,8 @@ def drive(
         with contextlib.suppress(RunStoreError):
             recorder.close()
         raise
+    finally:
+        outputs.close()
     recorder.close()
     return RunResult(store, recorder.state, job)
 

@@ -179,6 +179,7 @@ class _Rerun:
             tags=old.started.tags if self._given_tags is None else check_tags(self._given_tags),
             level=self._store.level,
             base=self._store.base_for(run_id) if run_id else "",
+            small_outputs=self._store.small_outputs,
             host=host,
             pid=pid,
             version=__version__,

@@ -94,29 +94,33 @@ class RunResult:
             raise StepNotFound(
                 f"run {self.run_id!r}: output {output!r} of {name!r} has no value, as it did not succeed"
             )
-        return self._value(node, output, seq)
+        return self._values(node, output, {name: seq})[name]
 
     def _pieces(self, node: Node, output: Output) -> dict[Any, Any]:
-        values = {}
+        seqs = {}
         for step in self._state.sealed_steps(node):
             expansion = self._state.expansion(Level(node.name, output.name), step.key_path)
             if expansion is not None and self._state.status(step) == SUCCEEDED:
                 for key, slot in zip(expansion.ordered_keys(), expansion.order, strict=True):
-                    seq = expansion.seqs[slot]
-                    values[_label((*step.key_path, key))] = self._value(node, output.name, seq)
-        return values
+                    seqs[_label((*step.key_path, key))] = expansion.seqs[slot]
+        return self._values(node, output.name, seqs)
 
     def _clones(self, node: Node, output: str) -> dict[Any, Any]:
         seqs = {
             _label(step.key_path): self._state.output_seq(step, output)
             for step in self._state.sealed_steps(node)
         }
-        return {key: self._value(node, output, seq) for key, seq in seqs.items() if seq}
+        return self._values(node, output, {key: seq for key, seq in seqs.items() if seq})
 
-    def _value(self, node: Node, output: str, seq: int) -> Any:
-        reference = reference_of(self._store.event(self.run_id, seq))
+    def _values(self, node: Node, output: str, seqs: dict[Any, int]) -> dict[Any, Any]:
+        """The values of what the events with these seqs have stored, by the same keys."""
         declared = self._job.declared(node.name, output) if self._job else None
-        return deserialize(self._outputs.get(reference), reference.serializer, declared)
+        events = self._store.events_at(self.run_id, seqs.values())
+        fetches = self._outputs.get_each(map(reference_of, events))
+        return {
+            key: deserialize(fetch(), reference.serializer, declared)
+            for key, (reference, fetch) in zip(seqs, fetches, strict=True)
+        }
 
     def __repr__(self) -> str:
         return f"<RunResult {self.run_id} {self.status}>"

@@ -10,9 +10,9 @@ import unicodedata
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -21,14 +21,14 @@ from execution.definition.op import OpDefinition
 from execution.definition.retries import Failure, RetryPolicy, wait_before_retry
 from execution.errors import ResourceFailed, StepError
 from execution.running.context import OpContext, added_metadata, taken_log
-from execution.running.inputs import Argument, InputLost, Stream, load
+from execution.running.inputs import Argument, InputLost, Stream, begin_loading, load
 from execution.running.output_metadata import exact_metadata
 from execution.running.storable_text import storable_text
 from execution.running.type_checks import check_inputs, check_output
 from execution.running.worker import Worker
-from runstore.errors import InvalidKey, NotStorable, StorageFailed
+from runstore.errors import InvalidKey, NotStorable, StorageFailed, TransferFailed
 from runstore.exactness import first_inexact
-from runstore.keys import check_mapping_key
+from runstore.keys import KeyPath, check_mapping_key
 from runstore.log.codec import check_exact, keys_digest
 from runstore.log.events import (
     UNSTAMPED,
@@ -42,12 +42,10 @@ from runstore.log.events import (
     StepSucceeded,
 )
 from runstore.log.messages import Message
-from runstore.outputs.output_store import OutputStore
+from runstore.outputs.output_store import Flight, OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import Serialized, serialize
 
-WINDOW = 16
-"""How many stores of one generator may be in flight (rule X1)."""
 MAX_ERROR_TEXT = 65_536
 GIVEN, SEQUENCES = (Output, DynamicOutput), (list, tuple)
 
@@ -80,22 +78,34 @@ class Told(msgspec.Struct, frozen=True):
     """Set where the last event is a `StepRetried`: how long from now until it is due."""
 
 
+class Wait(NamedTuple):
+    """Told in between: there is nothing to do for this attempt before these are done. A worker may wait, or go on
+    with other attempts meanwhile; before it waits with nothing else to do it flushes the outputs.
+    """
+
+    futures: "Sequence[Future[Any]]"
+    op_has_run: bool = False
+    """The op has given all, and what it gave is on its way; else what it reads is."""
+
+
 def run_step(
-    ticket: Ticket,
-    outputs: OutputStore,
-    pool: ThreadPoolExecutor | None = None,
-    worker: Worker | None = None,
-) -> Iterator[Told]:
-    """Run an attempt. Raises StorageFailed where outputs cannot be written, ResourceFailed where a resource cannot be
+    ticket: Ticket, outputs: OutputStore, worker: Worker | None = None
+) -> Iterator[Told | Wait]:
+    """Run an attempt. Raises StorageFailed where no output can be written, ResourceFailed where a resource cannot be
     opened: that stops the run, not the step.
     """
     key, number = ticket.step_key, ticket.context.attempt
-    attempt = Attempt(ticket, outputs, pool)
+    attempt = Attempt(ticket, outputs)
     begun = perf_counter()
     done: list[AnyEvent] = []
     arguments: dict[str, Any] = {}
     try:
-        arguments = load(ticket.arguments, outputs, ticket.op.streamed_inputs, pool)
+        loads = begin_loading(ticket.arguments, outputs)
+        if loads:
+            left = perf_counter()
+            yield Wait(tuple(loads.values()))
+            begun += perf_counter() - left  # others had the worker meanwhile
+        arguments = load(ticket.arguments, outputs, ticket.op.streamed_inputs, loads)
         if ticket.checks:
             check_inputs(key, arguments, ticket.checks)
         if ticket.op.required_resource_keys:
@@ -105,21 +115,28 @@ def run_step(
         if ticket.op.is_async:
             result = attempt.awaited(result, worker or Worker())
         for event in attempt.events(result):
-            if attempt.streams:
+            if isinstance(event, Wait):
+                left = perf_counter()
+                yield event
+                begun += perf_counter() - left
+            elif attempt.streams:
                 yield Told(key, (event,), is_last=False, messages=attempt.logged())
             else:
                 done.append(event)
-        if ticket.op.streamed_inputs:
-            _refuse_losses(arguments)
+        if ticket.op.streamed_inputs and (broken := _broken(arguments)):
+            raise broken
     except InputLost as lost:
         yield Told(key, (), lost=lost)
-    except (StorageFailed, ResourceFailed):
-        raise
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as raised:
         attempt.close()
-        if ticket.op.streamed_inputs and (loss := _loss(arguments)):
-            yield Told(key, (), lost=loss)
+        error: BaseException = raised
+        if ticket.op.streamed_inputs:
+            error = _broken(arguments) or raised
+        if isinstance(error, InputLost):
+            yield Told(key, (), lost=error)
             return
+        if stops_the_run(error):
+            raise error from None
         told = _failed(ticket, done, error, _since(begun))
         yield msgspec.structs.replace(told, messages=attempt.logged())
     else:
@@ -127,16 +144,17 @@ def run_step(
         yield Told(key, done, messages=attempt.logged())
 
 
-def _loss(arguments: Mapping[str, Any]) -> InputLost | None:
-    """What a stream has lost, also where the op has caught the exception that said so."""
+def _broken(arguments: Mapping[str, Any]) -> InputLost | StorageFailed | None:
+    """Why a stream has not given all, also where the op has caught the exception that said so."""
     streams = (value for value in arguments.values() if isinstance(value, Stream))
-    return next((stream.lost for stream in streams if stream.lost), None)
+    return next((stream.broken for stream in streams if stream.broken), None)
 
 
-def _refuse_losses(arguments: Mapping[str, Any]) -> None:
-    loss = _loss(arguments)
-    if loss is not None:
-        raise loss
+def stops_the_run(error: BaseException) -> bool:
+    """True for what will meet every other step too; a transfer that failed may be bad luck, and ends the attempt."""
+    return isinstance(error, (StorageFailed, ResourceFailed)) and not isinstance(
+        error, TransferFailed
+    )
 
 
 def _failed(ticket: Ticket, done: list[AnyEvent], error: BaseException, duration_s: float) -> Told:
@@ -174,25 +192,26 @@ def _since(begun: float) -> float:
 
 
 Metadata = dict[str, Any] | None
-_Flight = tuple[str, str | None, Future[OutputReference], Metadata]
+_Flying = tuple[str, str | None, Flight, Metadata]
 """Output, mapping key, the store that is under way, and what is said of the output."""
 
 
 class Attempt:
     """What one attempt has given so far."""
 
-    def __init__(
-        self, ticket: Ticket, outputs: OutputStore | None, pool: ThreadPoolExecutor | None
-    ) -> None:
+    def __init__(self, ticket: Ticket, outputs: OutputStore | None) -> None:
         self._ticket = ticket
         self._op = ticket.op
         self._outputs = outputs
-        self._pool = pool
+        self._ahead = 0
+        """How many stores may be in flight; 0: each is awaited at once."""
+        if outputs is not None and (self._op.is_dynamic or outputs.window > 1):
+            self._ahead = outputs.ahead
         self._given: set[str] = set()
         self._keys: dict[str, dict[str, int]] = {
             name: {} for name, out in self._op.outs.items() if out.dynamic
         }
-        self._flying: deque[_Flight] = deque()
+        self._flying: deque[_Flying] = deque()
         self._stream: Generator[Any, None, None] | None = None
         """What an async generator gives."""
         self.streams = False
@@ -233,7 +252,7 @@ class Attempt:
         self._metadata(given, self.check(given))
         check_output(self._ticket.step_key, self._op, given.output_name, given.value)
 
-    def events(self, result: Any) -> Iterator[AnyEvent]:
+    def events(self, result: Any) -> Iterator[AnyEvent | Wait]:
         """Store what the op gives; ends once everything is durable."""
         each = self._each(result)
         if self._op.nothing_outputs:
@@ -244,10 +263,12 @@ class Attempt:
             if said is not None or self._op.takes_context:
                 said = self._metadata(given, key)
             del given  # the op may be at work on the next for long; this one is not kept
-            if self._pool is None:
+            if not self._ahead:
                 yield self._event(output, key, self._put(output, key, serialized), said)
             else:
-                yield from self._fly(self._pool, output, key, serialized, said)
+                yield from self._fly(output, key, serialized, said)
+        if self._flying:
+            yield Wait([flight.written for _, _, flight, _ in self._flying], op_has_run=True)
         while self._flying:
             yield self._landed()
         self.check_complete()
@@ -312,29 +333,33 @@ class Attempt:
         return value
 
     def _fly(
-        self,
-        pool: ThreadPoolExecutor,
-        output: str,
-        key: str | None,
-        serialized: Serialized,
-        said: Metadata,
+        self, output: str, key: str | None, serialized: Serialized, said: Metadata
     ) -> Iterator[AnyEvent]:
         """Start a store; tell of those that have landed, in the order in which they were yielded."""
-        self._flying.append((output, key, pool.submit(self._put, output, key, serialized), said))
-        while len(self._flying) >= WINDOW or (self._flying and self._flying[0][2].done()):
+        outputs, place = self._outputs, self._place(output, key)
+        assert outputs is not None
+        self._flying.append((output, key, outputs.put_later(serialized, *place), said))
+        while len(self._flying) >= self._ahead or (
+            self._flying and self._flying[0][2].written.done()
+        ):
             yield self._landed()
 
     def _landed(self) -> AnyEvent:
-        output, key, future, said = self._flying.popleft()
-        return self._event(output, key, future.result(), said)
+        output, key, flight, said = self._flying.popleft()
+        if not flight.written.done():
+            assert self._outputs is not None
+            self._outputs.flush()
+        return self._event(output, key, flight.landed(), said)
 
     def _put(self, output: str, key: str | None, serialized: Serialized) -> OutputReference:
         assert self._outputs is not None
+        return self._outputs.put(serialized, *self._place(output, key))
+
+    def _place(self, output: str, key: str | None) -> tuple[str, str, KeyPath, int, int]:
+        """Node, output, key path, epoch and attempt: what an address is made of."""
         context = self._ticket.context
         path = context.key_path if key is None else (*context.key_path, key)
-        return self._outputs.put(
-            serialized, context.node, output, path, epoch=context.epoch, attempt=context.attempt
-        )
+        return context.node, output, path, context.epoch, context.attempt
 
     def _event(
         self, output: str, key: str | None, reference: OutputReference, said: Metadata

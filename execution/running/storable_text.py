@@ -1,9 +1,11 @@
-"""Text of an op as the log can hold it: without NUL and lone surrogates, of bounded length (rule F5)."""
+"""Text of an op as the log can hold it: without credentials, NUL and lone surrogates, of bounded length (rule F5)."""
+
+from runstore.credentials import redacted
 
 
 def storable_text(text: str, limit: int) -> str:
     """The text; of one longer than `limit` characters the beginning and the end."""
-    text = text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    text = redacted(text).encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
     if len(text) <= limit:
         return text
     half = limit // 2

@@ -3,6 +3,7 @@
 A check is "ok", a "note" (worth knowing, nothing to mend) or a "problem" with its remedy.
 """
 
+import hashlib
 import os
 import secrets
 import stat
@@ -14,12 +15,15 @@ from typing import Literal
 import msgspec
 
 from runstore.config import Settings, find_settings, store_to_read
+from runstore.credentials import Options
 from runstore.errors import RunStoreError, StoreNotFound
 from runstore.log.claims import Claim
 from runstore.log.database import LOCK_NAME, LOG_NAME, Database
 from runstore.log.medium import file_system, refuse_network_disk
 from runstore.outputs.output_store import open_base
-from runstore.outputs.remote import public_url, scheme_of
+from runstore.outputs.urls import below, public_url, scheme_of
+
+PROBE = b"runstore"
 
 _FIXED = (
     (3, 44, 6, 3, 45),
@@ -172,7 +176,7 @@ def _outputs(settings: Settings, store: Path) -> Check:
     url = settings.outputs or str(store / "outputs")
     shown = public_url(url)
     try:
-        _try_write(url)
+        _try_write(url, settings.options)
     except (RunStoreError, OSError) as error:
         return Check(
             "outputs", "problem", f"{shown} cannot be written: {error}", "mend the storage"
@@ -180,17 +184,15 @@ def _outputs(settings: Settings, store: Path) -> Check:
     return Check("outputs", "ok", f"{shown} can be written")
 
 
-def _try_write(url: str) -> None:
+def _try_write(url: str, options: Options) -> None:
     """Write and remove one small object in a folder of its own, where no run looks."""
     local = scheme_of(url) == "file"
     folder = Path(url.removeprefix("file://"))
     made = local and not folder.exists()
-    head, separator, query = url.partition("?")
-    base = open_base(
-        f"{head.rstrip('/')}/.doctor-{secrets.token_hex(8)}{separator}{query}", durable=False
-    )
+    place = below(url, f".doctor-{secrets.token_hex(8)}")
+    base = open_base(place, durable=False, options=options)
     try:
-        base.write("probe", b"runstore")
+        base.write("probe", PROBE, hashlib.sha256(PROBE).hexdigest())
     finally:
         base.remove()
         if made and folder.is_dir():

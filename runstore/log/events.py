@@ -18,6 +18,7 @@ FORMAT_VERSION = 1
 UNSTAMPED = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 Durability = Literal["durable", "fast"]
+SmallOutputs = Literal["file", "pack"]
 InvalidationReason = Literal[
     "output lost", "input lost", "code changed", "graph changed", "asked for"
 ]
@@ -79,6 +80,8 @@ class RunStarted(Event, frozen=True, kw_only=True, tag="RunStarted"):
     level: Durability
     base: str
     """Where outputs go: a URL without credentials, or a path relative to the store's directory."""
+    small_outputs: SmallOutputs = "file"
+    """"pack": small outputs of the same op share objects."""
     host: str
     pid: int
     version: str

@@ -71,6 +71,7 @@ class RunState(ExpandedGraph):
         self.config: dict[str, Any] = {}
         self.bases: list[str] = []
         self.level = "durable"
+        self.small_outputs = "file"
         self.is_taking = False
         """True while what a rerun takes from its parent is not yet whole."""
         self.running: dict[StepId, int] = {}
@@ -167,6 +168,7 @@ class RunState(ExpandedGraph):
         self.epoch = event.epoch
         self.graph, self.job, self.config = event.graph, event.job, event.config
         self.bases, self.level = [event.base], event.level
+        self.small_outputs = event.small_outputs
         if event.parent is not None:
             self.bases, self.is_taking = [*event.parent.bases, event.base], True
 

@@ -36,6 +36,11 @@ def output_path(
     return path
 
 
+def segment_path(node: str, name: str) -> str:
+    """Where a segment of small outputs of an op goes: `inc/=+e1.7f3a9c21.1.pack`; no output's name begins so."""
+    return f"{file_name(node)}/=+{name}.pack"
+
+
 @lru_cache(maxsize=1024)
 def _folder(node: str, output: str) -> str:
     return f"{file_name(node)}/{file_name(output)}"

@@ -7,10 +7,12 @@ import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 from runstore import failpoints
 from runstore.errors import OutputMissing, StorageFailed
+from runstore.outputs.base import Found
 
 SMALL_BYTES = 8192
 """A file of fewer is read in one go, without asking for its size first."""
@@ -21,6 +23,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_N
 class LocalBase:
     """A folder that outputs are written below; `durable`: every file and folder is fsynced before it counts."""
 
+    reads = window = 1
+
     def __init__(self, root: str, *, durable: bool) -> None:
         self.root = root
         self._durable = durable
@@ -28,12 +32,12 @@ class LocalBase:
         self._making = threading.Lock()
 
     @property
-    def parallel(self) -> int:
+    def writes(self) -> int:
         """How many writes are worth having in flight: fsyncs overlap, plain writes do not."""
         return 4 if self._durable else 1
 
-    def write(self, path: str, data: bytes) -> None:
-        """Store `data` under `path`; raises StorageFailed naming the file."""
+    def write(self, path: str, data: bytes, sha256: str = "") -> None:
+        """Store `data` under `path`; raises StorageFailed naming the file. A disk has no use for the checksum."""
         target = f"{self.root}/{path}"
         folder, _, name = target.rpartition("/")
         temporary = f"{folder}/.{name}.tmp"
@@ -78,12 +82,12 @@ class LocalBase:
                     _sync_directory(directory.rpartition("/")[0] or "/")
             self._known.add(folder)
 
-    def read(self, path: str) -> bytes:
-        """The bytes under `path`; raises OutputMissing where there are none."""
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """The bytes under `path`, or a range of them; raises OutputMissing where there is no file."""
         try:
             fd = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                return _read_all(fd)
+                return _read_all(fd) if size is None else os.pread(fd, size, offset)
             finally:
                 os.close(fd)
         except (FileNotFoundError, NotADirectoryError):
@@ -99,6 +103,38 @@ class LocalBase:
             return os.stat(f"{self.root}/{path}").st_size
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def found(self) -> Iterator[Found]:
+        """Every file below this base, also those that a killed process has left half-written."""
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    facts = os.lstat(f"{folder}/{name}")
+                    path = f"{folder}/{name}"[len(self.root) + 1 :]
+                    yield Found(path, facts.st_size, time.time() - facts.st_mtime)
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete files, and the folders that they leave empty."""
+        for path in paths:
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(f"{self.root}/{path}")
+            except OSError as error:
+                raise StorageFailed(
+                    f"{self.root}/{path}: {error.strerror}; make it deletable, then try again"
+                ) from error
+        for folder in {path.rpartition("/")[0] for path in paths}:
+            self._remove_empty(folder)
+
+    def _remove_empty(self, folder: str) -> None:
+        with contextlib.suppress(OSError):  # not empty
+            while folder:
+                os.rmdir(f"{self.root}/{folder}")
+                self._known.discard(f"{self.root}/{folder}")
+                folder = folder.rpartition("/")[0]
+
+    def close(self) -> None:
+        """Nothing waits here."""
 
     def remove(self) -> None:
         """Delete everything below this base."""

@@ -17,5 +17,7 @@ class OutputReference(
     sha256: str
     """Lower-case hexadecimal, of the stored bytes."""
     serializer: str
+    offset: int | None = None
+    """Where the output begins in an object that it shares with others; None: it has the object for itself."""
     base: int = 0
     """Index into the bases that the run has declared (`RunStarted.base`, then one per `RunResumed.base`)."""

@@ -1,132 +1,175 @@
-"""Outputs on anything else that fsspec reaches: `memory://` today, object stores by their own packages.
+"""Outputs on anything that fsspec reaches and that is not a disk of this machine.
 
-One request writes an object whole; no listing in the run or resume path.
+One request writes an object whole, and an answer to it is the confirmation; nothing in the run or resume path lists.
 """
 
 import contextlib
-from typing import Any
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
 from runstore import failpoints
-from runstore.errors import ConfigError, OutputMissing, StorageFailed
+from runstore.credentials import learn, learn_options, redacted
+from runstore.errors import ConfigError, OutputConflict, OutputMissing
+from runstore.outputs.base import Found
+from runstore.outputs.requests import Requests, code_of, refused
+from runstore.outputs.urls import public_url, scheme_of, secrets_of
 
+IN_FLIGHT = 16
 
-def scheme_of(url: str) -> str:
-    """`file` for a plain path, else the part before `://`."""
-    scheme, separator, _ = url.partition("://")
-    return scheme if separator else "file"
-
-
-def public_url(url: str) -> str:
-    """The URL without anything that may be a credential: user, password, query and fragment."""
-    if scheme_of(url) == "file":
-        return url
-    parts = _split(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def check_url(url: str) -> str:
-    """Return a URL of which it is clear what a credential is; raises ConfigError, which shows none of it."""
-    if scheme_of(url) == "file":
-        return url
-    parts = _split(url)
-    if "::" in url.partition("://")[0]:
-        raise ConfigError("outputs cannot go to a chained URL ('::'); name the last storage alone")
-    rest = url.replace(parts.netloc, "", 1)
-    if "@" in rest and ("@" in parts.netloc or ":" in parts.netloc):
-        raise ConfigError(
-            f"outputs cannot go to this {scheme_of(url)}:// URL, which does not show where its credentials end; "
-            "write '/', '?', '#' and '@' in them as %2F, %3F, %23 and %40, or leave them to the environment"
-        )
-    return url
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        return urlsplit(url)
-    except ValueError:  # its text may hold a credential
-        raise ConfigError(
-            f"outputs cannot go to this {scheme_of(url)}:// URL, which is not well-formed; correct it"
-        ) from None
-
-
-def without_credentials(text: str, url: str) -> str:
-    """What a storage says about itself, without anything that may be a credential of its URL."""
-    parts = urlsplit(url)
-    secrets = {
-        parts.netloc.rpartition("@")[0],
-        parts.username,
-        parts.password,
-        parts.query,
-        parts.fragment,
-    }
-    secrets.update(value for _, value in parse_qsl(parts.query))
-    for secret in sorted(filter(None, secrets), key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
+T = TypeVar("T")
 
 
 class RemoteBase:
     """A prefix of a filesystem of fsspec."""
 
-    parallel = 16
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        self.root = public_url(url).rstrip("/")
+        learn(*secrets_of(url))
+        learn_options(options or {})
+        self._filesystem, self._prefix = _open(url, self._options(options or {}))
+        self._requests = Requests()
+        self._in_memory = scheme_of(url) == "memory"
 
-    def __init__(self, url: str) -> None:
-        self.root = public_url(url)
-        self._url = url
+    def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """What the filesystem is opened with; what is not said comes from the ecosystem's usual places."""
+        return {} if scheme_of(self.root) == "memory" else dict(options)
+
+    @property
+    def writes(self) -> int:
+        """How many writes are worth having in flight."""
+        return 1 if self._in_memory else IN_FLIGHT
+
+    reads = window = writes
+
+    def write(self, path: str, data: bytes, sha256: str) -> None:
+        """Store `data` under `path` in one request; returns when the service has confirmed it.
+
+        Raises OutputConflict where other bytes are there, as far as the service tells.
+        """
+        address = self.describe(path)
+        failpoints.reached("output.before", address)
         try:
-            self._fs, self._prefix = _open(url)
-        except (ValueError, ImportError) as error:
-            raise ConfigError(
-                f"outputs cannot go to {self.root}: {without_credentials(str(error), url)}; use a path, "
-                "file:// or memory://, or install the package that fsspec names for this scheme"
-            ) from None
+            self._requests.ask(address, lambda: self._put(path, data, sha256))
+        except FileExistsError:
+            self._compare(path, data)
+        except FileNotFoundError as error:  # of the bucket or folder
+            raise refused(address, error) from None
+        failpoints.reached("output.after", address)
 
-    def write(self, path: str, data: bytes) -> None:
-        """Store `data` under `path` in one request; raises StorageFailed naming the object."""
-        failpoints.reached("output.before", self.describe(path))
-        with self._translated(path):
-            self._fs.pipe_file(f"{self._prefix}/{path}", data)
-        failpoints.reached("output.after", self.describe(path))
+    def _compare(self, path: str, data: bytes) -> None:
+        """A request that is repeated can meet its own success: it is a conflict only where other bytes lie there."""
+        if self.read(path) != data:
+            raise OutputConflict(
+                f"{self.describe(path)} holds other bytes, although this run has never written there: another run of "
+                "the same id has its outputs here. Nothing was overwritten; give one of them another --run-id, or "
+                "another place with --outputs"
+            )
 
-    def read(self, path: str) -> bytes:
-        """The bytes under `path`; raises OutputMissing where there are none."""
-        with self._translated(path):
-            return bytes(self._fs.cat_file(f"{self._prefix}/{path}"))
+    def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
+        """The bytes under `path`, or a range of them; raises OutputMissing where there is no object."""
+        return self._found(path, lambda: bytes(self._get(path, offset, size)))
 
     def size(self, path: str) -> int | None:
         """The size in bytes; None where nothing is stored."""
         try:
-            with self._translated(path):
-                return int(self._fs.info(f"{self._prefix}/{path}")["size"])
+            return self._found(path, lambda: self._size_of(path))
         except OutputMissing:
             return None
+
+    def _found(self, path: str, request: Callable[[], T]) -> T:
+        try:
+            return self._requests.ask(self.describe(path), request)
+        except FileNotFoundError:
+            raise self._gone(path) from None
+
+    def _gone(self, path: str) -> Exception:
+        return OutputMissing(f"no object at {self.describe(path)}")
+
+    def found(self) -> Iterator[Found]:
+        """Every object below this base."""
+        find = partial(self._filesystem.find, self._prefix, detail=True)
+        listed = self._requests.ask(self.root, find)
+        for name, facts in listed.items():
+            path = str(name).removeprefix(self._prefix).lstrip("/")
+            yield Found(path, int(facts.get("size") or 0), _age_s(facts))
+
+    def delete(self, paths: Sequence[str]) -> None:
+        """Delete objects, one request each."""
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                remove = partial(self._filesystem.rm_file, self._at(path))
+                self._requests.ask(self.describe(path), remove)
 
     def remove(self) -> None:
         """Delete everything below this base."""
         with contextlib.suppress(FileNotFoundError):
-            self._fs.rm(self._prefix, recursive=True)
+            remove = partial(self._filesystem.rm, self._prefix, recursive=True)
+            self._requests.ask(self.root, remove)
+
+    def close(self) -> None:
+        """Let what waits for another try fail."""
+        self._requests.close()
 
     def describe(self, path: str) -> str:
         """The address as a person would type it."""
         return f"{self.root}/{path}"
 
-    @contextlib.contextmanager
-    def _translated(self, path: str) -> Any:
-        try:
-            yield
-        except FileNotFoundError:
-            raise OutputMissing(f"no object at {self.describe(path)}") from None
-        except OSError as error:
-            fact = without_credentials(error.strerror or type(error).__name__, self._url)
-            raise StorageFailed(
-                f"{self.describe(path)}: {fact}; mend the storage, then `runstore resume`"
-            ) from None
+    # The requests themselves
+
+    def _at(self, path: str) -> str:
+        return f"{self._prefix}/{path}"
+
+    def _put(self, path: str, data: bytes, sha256: str) -> None:
+        mode = {"mode": "create"} if self._in_memory else {}
+        self._filesystem.pipe_file(self._at(path), data, **mode)
+
+    def _get(self, path: str, offset: int, size: int | None) -> bytes:
+        if size is None:
+            return self._filesystem.cat_file(self._at(path))  # type: ignore[no-any-return]
+        if not size:
+            return b""
+        return self._filesystem.cat_file(self._at(path), start=offset, end=offset + size)  # type: ignore[no-any-return]
+
+    def _size_of(self, path: str) -> int:
+        return int(self._filesystem.info(self._at(path))["size"])
 
 
-def _open(url: str) -> tuple[Any, str]:
+def _age_s(facts: Mapping[str, Any]) -> float:
+    """Since an object was written; endless where the service does not say when."""
+    names = ("LastModified", "last_modified", "mtime", "updated", "created")
+    written: Any = next((facts[name] for name in names if facts.get(name)), None)
+    if hasattr(written, "timestamp"):
+        written = written.timestamp()
+    return time.time() - written if isinstance(written, (int, float)) else float("inf")
+
+
+def is_precondition(error: BaseException) -> bool:
+    """True where a service says that there is an object already."""
+    return code_of(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict")
+
+
+def _open(url: str, options: dict[str, Any]) -> tuple[Any, str]:
     # Imported late, at its one door: a run whose outputs are local has no use for it.
     import fsspec
 
-    filesystem, prefix = fsspec.core.url_to_fs(url)
+    scheme = scheme_of(url)
+    try:
+        filesystem, prefix = fsspec.core.url_to_fs(url, **options)
+    except ImportError as error:
+        raise ConfigError(
+            f"outputs cannot go to {public_url(url)}: {_missing_package(scheme, error)}"
+        ) from None
+    except Exception as error:
+        raise ConfigError(
+            f"outputs cannot go to {public_url(url)}: {redacted(str(error))}; correct the URL, the settings in the "
+            "environment or [tool.runstore.storage], or use a path, file://, memory:// or s3://"
+        ) from None
     return filesystem, str(prefix).rstrip("/")
+
+
+def _missing_package(scheme: str, error: ImportError) -> str:
+    if scheme in ("s3", "s3a"):
+        return "s3fs is not installed; `pip install 'runstore[s3]'`"
+    return f"{redacted(str(error))} (the package that fsspec names for {scheme}://), then try again"

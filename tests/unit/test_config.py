@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from runstore.config import Settings, find_settings, store_to_create, store_to_read
+from runstore.credentials import redacted
 from runstore.errors import ConfigError, StoreNotFound
 
 SOURCES = ("argument", "environment", "project")
@@ -148,3 +149,40 @@ def test_where_there_is_no_store_the_places_are_named(tmp_path: Path) -> None:
     ):
         assert place in message
     assert "or start a run" in message
+
+
+def test_small_outputs_are_a_setting(tmp_path: Path) -> None:
+    """From the argument, the environment, the project, in this order; another word is refused with the known ones."""
+    (tmp_path / "pyproject.toml").write_text('[tool.runstore]\nsmall_outputs = "pack"\n')
+    chosen = [
+        find_settings(
+            small_outputs=given, environment=environment, directory=tmp_path
+        ).small_outputs
+        for given, environment in (
+            ("file", {"RUNSTORE_SMALL_OUTPUTS": "pack"}),
+            (None, {"RUNSTORE_SMALL_OUTPUTS": "file"}),
+            (None, {}),
+        )
+    ]
+    assert chosen == ["file", "file", "pack"]
+    with pytest.raises(ConfigError, match="small_outputs 'zip' is not known; use 'file' or 'pack'"):
+        find_settings(small_outputs="zip", environment={}, directory=tmp_path)
+
+
+def test_options_of_the_storage_are_read_and_not_shown(tmp_path: Path) -> None:
+    """The table is taken whole, and neither settings nor a message that quotes them hold what is in it."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.runstore.storage]\nkey = "AK-sesame-5"\nclient_kwargs = { endpoint_url = "http://127.0.0.1:1" }\n'
+    )
+    settings = find_settings(environment={}, directory=tmp_path)
+    assert settings.options["client_kwargs"] == {"endpoint_url": "http://127.0.0.1:1"}
+    assert "sesame" not in repr(settings)
+    assert redacted("AK-sesame-5") == "***"
+
+
+def test_credentials_do_not_belong_in_an_s3_url(tmp_path: Path) -> None:
+    """They are refused, unseen, with the places where they belong; so is a URL without a bucket."""
+    for url in ("s3://AK:hunter2@bucket/x", "s3://bucket/x?secret=hunter2", "s3:///x"):
+        with pytest.raises(ConfigError, match=r"AWS_ENDPOINT_URL|BUCKET/PREFIX") as caught:
+            find_settings(outputs=url, environment={}, directory=tmp_path)
+        assert "hunter2" not in str(caught.value)

@@ -705,7 +705,13 @@ def test_what_waits_reads_bytes_that_are_checked(store: RunStore) -> None:
 class Threads:
     """As small as an executor with several workers can be."""
 
-    capacity = 2
+    def __init__(self) -> None:
+        self._running = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Two places."""
+        return self._running < 2
 
     def open(self, outputs: OutputStore, resources: Any) -> None:
         """Remember."""
@@ -714,18 +720,22 @@ class Threads:
 
     def submit(self, ticket: Ticket) -> None:
         """A thread for each attempt."""
+        self._running += 1
         threading.Thread(target=self._run, args=(ticket,)).start()
 
     def _run(self, ticket: Ticket) -> None:
         for told in run_step(ticket, self._outputs):
+            assert isinstance(told, Told), "a local disk is never waited for"
             self._told.put(told)
 
     def next_message(self, timeout_s: float | None = None) -> Told | None:
         """None where none came in time."""
         try:
-            return self._told.get(timeout=timeout_s)
+            told = self._told.get(timeout=timeout_s)
         except queue.Empty:
             return None
+        self._running -= told.is_last
+        return told
 
     def close(self) -> None:
         """Nothing."""

@@ -8,7 +8,6 @@ import time
 import warnings
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -19,8 +18,8 @@ from hypothesis import strategies as st
 from execution import DynamicOut, DynamicOutput, OpContext, Out, Output, op
 from execution.definition.op import OpDefinition
 from execution.running.inputs import Given
-from execution.running.step_runner import MAX_ERROR_TEXT, WINDOW, Ticket, describe_error, run_step
-from runstore.errors import StorageFailed
+from execution.running.step_runner import MAX_ERROR_TEXT, Ticket, Told, describe_error, run_step
+from runstore.errors import StorageFailed, TransferFailed
 from runstore.log.codec import decode, keys_digest
 from runstore.log.events import (
     AnyEvent,
@@ -30,7 +29,8 @@ from runstore.log.events import (
     StepFailed,
     StepSucceeded,
 )
-from runstore.outputs.output_store import OutputStore, open_base
+from runstore.outputs.output_store import AHEAD, OutputStore, open_base
+from runstore.outputs.remote import RemoteBase
 from runstore.outputs.serializers import deserialize
 from tests.unit.logs import body
 
@@ -40,17 +40,30 @@ def new_outputs() -> OutputStore:
     return OutputStore([open_base(f"memory://{secrets.token_hex(8)}", durable=False)])
 
 
+class FarBase(RemoteBase):
+    """Memory that is as worth waiting for as a service."""
+
+    reads = writes = window = 16
+
+    def __init__(self) -> None:
+        super().__init__(f"memory://{secrets.token_hex(8)}")
+
+
+def far_outputs() -> OutputStore:
+    """A place for outputs where several are on their way at once."""
+    return OutputStore([FarBase()])
+
+
 def attempt(
     definition: OpDefinition,
     outputs: OutputStore | None = None,
-    pool: ThreadPoolExecutor | None = None,
     **arguments: Any,
 ) -> list[AnyEvent]:
     """The events of an attempt."""
     context = OpContext("r", "j", definition.name, (), 1, 1)
     given = {name: Given(value) for name, value in arguments.items()}
     ticket = Ticket(definition, context, given, definition.name)
-    told = list(run_step(ticket, outputs or new_outputs(), pool))
+    told = [one for one in run_step(ticket, outputs or new_outputs()) if isinstance(one, Told)]
     assert [one.is_last for one in told] == [False] * (len(told) - 1) + [True]
     return [event for one in told for event in one.events]
 
@@ -281,8 +294,8 @@ class Big(msgspec.Struct, weakref=True):
     number: int
 
 
-@pytest.mark.parametrize("threads", [0, 4])
-def test_a_value_is_stored_and_forgotten_before_the_next(threads: int) -> None:
+@pytest.mark.parametrize("far", [False, True])
+def test_a_value_is_stored_and_forgotten_before_the_next(far: bool) -> None:
     """X1: when the generator is asked for the next value, the last was serialized and is no longer held by anybody."""
     seen: list[weakref.ref[Big]] = []
     alive: list[bool] = []
@@ -298,8 +311,7 @@ def test_a_value_is_stored_and_forgotten_before_the_next(threads: int) -> None:
             yield make(number)
             alive.append(seen[-1]() is not None)
 
-    with ThreadPoolExecutor(threads or 1) as pool:
-        events = attempt(f, pool=pool if threads else None)
+    events = attempt(f, far_outputs() if far else None)
     assert isinstance(events[-1], StepSucceeded)
     assert alive == [False] * 5
 
@@ -315,9 +327,8 @@ def test_a_value_that_is_changed_afterwards_was_stored_as_it_was() -> None:
             yield DynamicOutput(buffer, number)
             buffer.append(-1)
 
-    outputs = new_outputs()
-    with ThreadPoolExecutor(4) as pool:
-        events = attempt(f, outputs, pool)
+    outputs = far_outputs()
+    events = attempt(f, outputs)
     stored = [event for event in events if isinstance(event, DynamicOutputStored)]
     for number, event in enumerate(stored):
         found = deserialize(outputs.get(event.reference), "json")
@@ -327,19 +338,21 @@ def test_a_value_that_is_changed_afterwards_was_stored_as_it_was() -> None:
 
 def test_stores_overlap_in_a_bounded_window_and_are_told_in_order() -> None:
     """X1: at most 16 stores are in flight, the generator waits for room, and events come in the order of yields."""
-    outputs, lock = new_outputs(), threading.Lock()
+    lock = threading.Lock()
     finished: list[str] = []
     yielded = most_ahead = 0
-    put = outputs.put
 
-    def slow_put(serialized: Any, node: str, output: str, key_path: Any, **rest: Any) -> Any:
-        time.sleep(random.random() * 0.004)
-        reference = put(serialized, node, output, key_path, **rest)
-        with lock:
-            finished.append(key_path[-1])
-        return reference
+    class Slow(FarBase):
+        """Each write takes a while, one longer than another."""
 
-    outputs.put = slow_put  # type: ignore[method-assign]
+        def write(self, path: str, data: bytes, sha256: str) -> None:
+            """Late."""
+            time.sleep(random.random() * 0.004)
+            super().write(path, data, sha256)
+            with lock:
+                finished.append(path.rpartition("/")[2].removesuffix(".json"))
+
+    outputs = OutputStore([Slow()])
 
     @op(out=DynamicOut())
     def f():
@@ -350,26 +363,24 @@ def test_stores_overlap_in_a_bounded_window_and_are_told_in_order() -> None:
             yielded += 1
             yield DynamicOutput(number, number)
 
-    with ThreadPoolExecutor(32) as pool:
-        events = attempt(f, outputs, pool)
+    events = attempt(f, outputs)
     keys = [event.mapping_key for event in events if isinstance(event, DynamicOutputStored)]
     assert keys == [str(number) for number in range(100)]
     assert finished != keys, "stores did overlap"
-    assert 1 < most_ahead <= WINDOW
+    assert 1 < most_ahead <= AHEAD
 
 
 def test_an_event_comes_after_its_bytes() -> None:
     """Bytes, then event: when a worker tells of an output, its bytes can be read."""
-    outputs = new_outputs()
+    outputs = far_outputs()
     definition = op(name="f", out=DynamicOut())(
         lambda: _of(*(DynamicOutput(n, n) for n in range(40)))
     )
     context = OpContext("r", "j", "f", (), 1, 1)
-    with ThreadPoolExecutor(4) as pool:
-        for told in run_step(Ticket(definition, context, {}, "f"), outputs, pool):
-            for event in told.events:
-                if isinstance(event, DynamicOutputStored):
-                    assert outputs.is_there(event.reference, deep=True)
+    for told in run_step(Ticket(definition, context, {}, "f"), outputs):
+        for event in told.events if isinstance(told, Told) else ():
+            if isinstance(event, DynamicOutputStored):
+                assert outputs.is_there(event.reference, deep=True)
 
 
 def test_a_generator_tells_as_it_goes() -> None:
@@ -385,21 +396,38 @@ def test_a_generator_tells_as_it_goes() -> None:
     assert isinstance(told.events[0], DynamicOutputStored)
 
 
-@pytest.mark.parametrize("threads", [0, 4])
-def test_a_storage_that_refuses_stops_the_run_not_the_step(threads: int) -> None:
+class FullBase(FarBase):
+    """Takes nothing."""
+
+    error: type[StorageFailed] = StorageFailed
+
+    def write(self, path: str, data: bytes, sha256: str) -> None:
+        """Refuse."""
+        raise self.error("No space left on device")
+
+
+@pytest.mark.parametrize("in_flight", [1, 16])
+def test_a_storage_that_refuses_stops_the_run_not_the_step(
+    in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A full disk is nobody's fault: it is raised as it is, and no StepFailed blames the op."""
-    outputs = new_outputs()
-
-    def full(*_: Any, **__: Any) -> Any:
-        raise StorageFailed("No space left on device")
-
-    outputs.put = full  # type: ignore[method-assign]
+    monkeypatch.setattr(FullBase, "writes", in_flight)
     definition = op(name="f", out=DynamicOut())(lambda: _of(*PIECES))
-    with (
-        ThreadPoolExecutor(threads or 1) as pool,
-        pytest.raises(StorageFailed, match="No space left"),
-    ):
-        attempt(definition, outputs, pool if threads else None)
+    with pytest.raises(StorageFailed, match="No space left"):
+        attempt(definition, OutputStore([FullBase()]))
+
+
+@pytest.mark.parametrize("in_flight", [1, 16])
+def test_a_transfer_that_failed_for_good_fails_the_attempt(
+    in_flight: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What may be bad luck of one output is a failed attempt, which a policy or a resume tries again."""
+    monkeypatch.setattr(FullBase, "writes", in_flight)
+    monkeypatch.setattr(FullBase, "error", TransferFailed)
+    definition = op(name="f", out=DynamicOut())(lambda: _of(*PIECES))
+    (failed,) = attempt(definition, OutputStore([FullBase()]))
+    assert isinstance(failed, StepFailed)
+    assert failed.error.type == "runstore.errors.TransferFailed"
 
 
 # F5

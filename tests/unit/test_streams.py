@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from execution import DynamicOut, DynamicOutput, execute, job, op, resume
-from execution.running.inputs import AHEAD
 from runstore import RunStore
-from runstore.outputs.output_store import OutputStore
+from runstore.outputs.output_store import AHEAD, OutputStore
 
 COUNT = 50
 seen: list[tuple[str, int]] = []

@@ -15,6 +15,7 @@ from execution.cli.options import (
     opened,
     outputs_option,
     run_argument,
+    small_outputs_option,
     store_option,
 )
 from execution.cli.terminal import at_least, print_json, print_table
@@ -39,6 +40,7 @@ from runstore.store import RunStore
 @store_option
 @outputs_option
 @level_option
+@small_outputs_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -56,6 +58,7 @@ def command(
     store: str | None,
     outputs: str | None,
     level: str | None,
+    small_outputs: str | None,
 ) -> None:
     """Start a new run of RUN's job in which the selected steps run; the others are taken from RUN by reference.
 
@@ -76,7 +79,7 @@ def command(
         "from_failure": from_failure,
         "job": load(job) if job else None,
     }
-    with opened(store, outputs, level) as found:
+    with opened(store, outputs, level, small_outputs=small_outputs) as found:
         what["run_config"] = given_config(
             config, settings, lambda: found.state(found.resolve(run)).config
         )
@@ -134,7 +137,7 @@ def _same_options(ctx: click.Context) -> list[str]:
     """What was given beside --dry-run: the rerun that follows does exactly what was planned."""
     words = [word for one in ctx.params["select"] for word in ("--select", one)]
     words += ["--from-failure"] if ctx.params["from_failure"] else []
-    for name in ("run_id", "job", "outputs", "level"):
+    for name in ("run_id", "job", "outputs", "level", "small_outputs"):
         if ctx.params[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(ctx.params[name])]
     words += [word for file in ctx.params["config"] for word in ("--config", str(file))]

@@ -9,7 +9,13 @@ from execution.cli.config_options import config_options, given_config
 from execution.cli.driving import drive
 from execution.cli.failure import Command
 from execution.cli.job_options import load
-from execution.cli.options import level_option, opened, outputs_option, store_option
+from execution.cli.options import (
+    level_option,
+    opened,
+    outputs_option,
+    small_outputs_option,
+    store_option,
+)
 from execution.running.launch import execute
 
 
@@ -22,6 +28,7 @@ from execution.running.launch import execute
 @store_option
 @outputs_option
 @level_option
+@small_outputs_option
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -34,6 +41,7 @@ def command(
     store: str | None,
     outputs: str | None,
     level: str | None,
+    small_outputs: str | None,
 ) -> None:
     """Start a run of a job.
 
@@ -45,7 +53,7 @@ def command(
     """
     definition = load(job)
     run_config: dict[str, Any] | None = given_config(config, settings)
-    with opened(store, outputs, level, must_exist=False) as found:
+    with opened(store, outputs, level, small_outputs=small_outputs, must_exist=False) as found:
         drive(
             ctx,
             found,

@@ -1,0 +1,84 @@
+"""Where outputs go, as text: what a URL means, and what of it may be shown. Pure."""
+
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
+
+from runstore.errors import ConfigError
+
+S3_SCHEMES = ("s3", "s3a")
+
+
+def scheme_of(url: str) -> str:
+    """`file` for a plain path, else the part before `://`."""
+    scheme, separator, _ = url.partition("://")
+    return scheme if separator else "file"
+
+
+def public_url(url: str) -> str:
+    """The URL without anything that may be a credential: user, password, query and fragment."""
+    if scheme_of(url) == "file":
+        return url
+    parts = _split(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def below(url: str, path: str) -> str:
+    """The URL of what lies below another, its query kept at its end."""
+    url, separator, query = url.partition("?")
+    return f"{url.rstrip('/')}/{path}{separator}{query}"
+
+
+def check_url(url: str) -> str:
+    """Return a URL of which it is clear what a credential is; raises ConfigError, which shows none of it."""
+    scheme = scheme_of(url)
+    if scheme == "file":
+        return url
+    parts = _split(url)
+    if "::" in url.partition("://")[0]:
+        raise ConfigError("outputs cannot go to a chained URL ('::'); name the last storage alone")
+    if scheme in S3_SCHEMES:
+        _check_s3(parts)
+    rest = url.replace(parts.netloc, "", 1)
+    if "@" in rest and ("@" in parts.netloc or ":" in parts.netloc):
+        raise ConfigError(
+            f"outputs cannot go to this {scheme}:// URL, which does not show where its credentials end; "
+            "write '/', '?', '#' and '@' in them as %2F, %3F, %23 and %40, or leave them to the environment"
+        )
+    return url
+
+
+def _check_s3(parts: SplitResult) -> None:
+    if "@" in parts.netloc or ":" in parts.netloc or parts.query or parts.fragment:
+        raise ConfigError(
+            f"outputs cannot go to this {parts.scheme}:// URL: it is a bucket and a prefix, without credentials, port "
+            "or query; leave credentials and endpoint to AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL, "
+            "an AWS profile, or [tool.runstore.storage]"
+        )
+    if not parts.netloc:
+        raise ConfigError(
+            f"outputs cannot go to this {parts.scheme}:// URL, which names no bucket; use "
+            f"{parts.scheme}://BUCKET/PREFIX"
+        )
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # its text may hold a credential
+        raise ConfigError(
+            f"outputs cannot go to this {scheme_of(url)}:// URL, which is not well-formed; correct it"
+        ) from None
+
+
+def secrets_of(url: str) -> set[str]:
+    """All of a URL that may be a credential."""
+    parts = urlsplit(url)
+    secrets = {
+        parts.netloc.rpartition("@")[0],
+        parts.username or "",
+        parts.password or "",
+        parts.query,
+        parts.fragment,
+    }
+    secrets.update(value for _, value in parse_qsl(parts.query))
+    secrets.update([unquote(secret) for secret in secrets])
+    return secrets - {""}
