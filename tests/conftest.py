@@ -1,0 +1,5 @@
+"""Servers that tests of any room may ask for."""
+
+from tests.object_stores.fixtures import any_store, ministack, moto, proxy, rclone
+
+__all__ = ["any_store", "ministack", "moto", "proxy", "rclone"]

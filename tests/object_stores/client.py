@@ -1,0 +1,42 @@
+"""Clients of an object store, for tests that look at it without runstore."""
+
+from typing import Any
+
+from tests.object_stores.server import ObjectStore
+
+
+def filesystem(store: ObjectStore, endpoint: str | None = None, **options: Any) -> Any:
+    """An s3fs filesystem that caches nothing, and tries each request once unless `options` say otherwise."""
+    import s3fs  # late: an optional extra
+
+    settings: dict[str, Any] = {
+        "key": store.key,
+        "secret": store.secret,
+        "client_kwargs": {"endpoint_url": endpoint or store.endpoint},
+        "config_kwargs": {
+            "retries": {"total_max_attempts": 1, "mode": "standard"},
+            "connect_timeout": 5,
+            "read_timeout": 5,
+        },
+        "use_listings_cache": False,
+        "skip_instance_cache": True,
+    }
+    found = s3fs.S3FileSystem(**{**settings, **options})
+    found.retries = 1  # s3fs tries again by itself, above botocore; there is no option for it
+    return found
+
+
+def objects(store: ObjectStore, bucket: str) -> dict[str, bytes]:
+    """What lies in a bucket, by key."""
+    storage = filesystem(store)
+    return {
+        name.removeprefix(f"{bucket}/"): storage.cat_file(name, max_concurrency=1)
+        for name in storage.find(bucket)
+        if not name.endswith("/.keep")
+    }
+
+
+def unfinished_uploads(store: ObjectStore, bucket: str) -> list[str]:
+    """Keys of multipart uploads that were begun, and neither completed nor aborted; they cost money, unseen."""
+    answer = filesystem(store).call_s3("list_multipart_uploads", Bucket=bucket)
+    return [upload["Key"] for upload in answer.get("Uploads", [])]
