@@ -48,9 +48,12 @@ class S3Base(RemoteBase):
         """False once the service has said that it has no conditional writes."""
 
     def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Those given over ours; a listing that is remembered would show what was there before."""
+        """Those given over ours; a listing that is remembered would show what was there before, and a filesystem that
+        is remembered was made for another environment, and is shared with the ops of the user.
+        """
         config = {**_CLIENT, **options.get("config_kwargs", {})}
-        return {**options, "config_kwargs": config, "use_listings_cache": False}
+        ours = {"config_kwargs": config, "use_listings_cache": False, "skip_instance_cache": True}
+        return {**options, **ours}
 
     def _key(self, path: str) -> str:
         return f"{self._folder}/{path}" if self._folder else path

