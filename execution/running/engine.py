@@ -48,6 +48,7 @@ from runstore.log.graph import Level, Node
 from runstore.log.recorder import Recorder
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
+from runstore.log.transitions import PENDING, RUNNING, SUCCEEDED, WAITING
 from runstore.outputs.output_store import OutputStore
 
 NAP_S = 0.1
@@ -107,6 +108,8 @@ class Engine:
         """When the first of the waiting steps is due that were not at the last look."""
         self._awaited: dt.datetime | None = None
         self._losses: Counter[tuple[str, str]] = Counter()
+        self._put_off: list[tuple[str, InputLost]] = []
+        """Readers whose inputs are lost, and are outputs of steps that run again already."""
         self._scheduler = Scheduler(recorder.state)
         self._inputs = InputResolver(recorder, job.declared)
         tags = {**job.tags, **(self._state.started.tags if self._state.started else {})}
@@ -275,6 +278,10 @@ class Engine:
         if told.wait_s is not None:
             step = _step(told.step_key)
             self._scheduler.wait(step, self._state.waiting[step])
+        if told.is_last and self._put_off:
+            put_off, self._put_off = self._put_off, []
+            for step_key, loss in put_off:
+                self._input_lost(step_key, loss)
         if not told.is_last and self._recorder.is_due():
             self._recorder.commit()
 
@@ -285,10 +292,18 @@ class Engine:
         self._control.progressed(self._state)
 
     def _input_lost(self, step_key: str, loss: InputLost) -> None:
-        """Lost bytes are made again by the step that made them; the reader waits for it (rule R6)."""
-        for seq in loss.seqs:
-            event = self._recorder.event(seq)
-            assert isinstance(event, STORES)
+        """Lost bytes are made again by the step that made them; the reader waits for it (rule R6).
+
+        Several readers may find losses at a time: one that concerns a step which runs again already is looked at when
+        that has ended.
+        """
+        stored = [(seq, self._stored(seq)) for seq in loss.seqs]
+        if any(self._state.status(_step(event.step)) in (RUNNING, WAITING) for _, event in stored):
+            self._put_off.append((step_key, loss))
+            return
+        for seq, event in stored:
+            if self._is_made_again(seq, event):
+                continue
             lost = (event.step, _label(event))
             self._losses[lost] += 1
             if self._losses[lost] > 1:  # made again and lost again: no third time
@@ -298,6 +313,27 @@ class Engine:
         self._append(StepInvalidated(node=node, steps=(step_key,), reason="input lost"))
         self._recorder.commit()
         self._scheduler.rebuild()
+
+    def _stored(self, seq: int) -> OutputStored | DynamicOutputStored:
+        event = self._recorder.event(seq)
+        assert isinstance(event, STORES)
+        return event
+
+    def _is_made_again(self, seq: int, event: OutputStored | DynamicOutputStored) -> bool:
+        """True where another reader has said before that this output is lost."""
+        step = _step(event.step)
+        if self._state.status(step) not in (SUCCEEDED, PENDING):
+            return True  # it has failed at making it
+        if _label(event) in self._state.lost.get(step, ()):
+            return True
+        return self._kept_seq(step, event) != seq
+
+    def _kept_seq(self, step: StepId, event: OutputStored | DynamicOutputStored) -> int:
+        """The seq under which an output of that name stands, 0 where there is none."""
+        if isinstance(event, DynamicOutputStored):
+            level = Level(step.node, event.output)
+            return self._state.piece_seq(level, step.key_path, event.mapping_key)
+        return self._state.kept_seq(step, event.output)
 
     def _reproduced(self, event: AnyEvent) -> AnyEvent:
         """A step that runs again for lost bytes must give the same keys and, if they were used, the same bytes."""
@@ -322,12 +358,8 @@ class Engine:
         self, event: OutputStored | DynamicOutputStored, step: StepId
     ) -> OutputStored | DynamicOutputStored:
         key = event.mapping_key if isinstance(event, DynamicOutputStored) else None
-        if key is None:
-            old = self._state.kept_seq(step, event.output)
-        else:
-            old = self._state.piece_seq(Level(step.node, event.output), step.key_path, key)
-        stored = self._recorder.event(old) if old else event
-        assert isinstance(stored, STORES)
+        old = self._kept_seq(step, event)
+        stored = self._stored(old) if old else event
         if stored.reference.sha256 == event.reference.sha256:
             return event
         reader = has_read(self._state, step, event.output, key)
