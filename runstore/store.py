@@ -13,7 +13,7 @@ import msgspec
 
 from runstore.config import Settings, find_settings, store_to_create, store_to_read
 from runstore.credentials import Options
-from runstore.errors import RunAlive, RunInUse, RunNotFound, StoreNotFound
+from runstore.errors import ConfigError, RunAlive, RunInUse, RunNotFound, StoreNotFound
 from runstore.keys import check_run_id
 from runstore.log.claims import Claim, Claims
 from runstore.log.codec import LogDigest, decode
@@ -280,8 +280,16 @@ class RunStore:
     # Writing
 
     def start(self, run_id: str, event: RunStarted) -> Recorder:
-        """Begin a run and claim it for this process; creates the store where there is none."""
-        self._base(event.base, durable=False)  # one that cannot be used begins no run
+        """Begin a run and claim it for this process; creates the store where there is none.
+
+        Raises ConfigError where its outputs cannot be opened, or where those of another run of that id lie already.
+        """
+        if self._base(event.base, durable=False).is_used():
+            raise ConfigError(
+                f"there are outputs at {self._address(event.base)}, though no run {run_id!r} is in {self._place()}: "
+                "they are those of a run in another store, or what is left of one. Choose another --run-id or "
+                "--outputs, or remove them"
+            )
         return Recorder.start(self._writing(create=True), check_run_id(run_id), event)
 
     def sketch(self, run_id: str, event: RunStarted) -> Recorder:

@@ -16,6 +16,7 @@ from execution.errors import (
     JobNotFound,
     SelectionIncomplete,
 )
+from runstore.credentials import redacted
 from runstore.errors import (
     ConfigError,
     FormatTooNew,
@@ -63,8 +64,8 @@ class Failure(Exception):
     """What went wrong, the exit code, and what to type next."""
 
     def __init__(self, message: str, exit_code: ExitCode, next_command: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+        super().__init__(redacted(message))
+        self.message = redacted(message)
         self.exit_code = exit_code
         self.next_command = next_command
 

@@ -44,6 +44,9 @@ class Base(Protocol):
     def found(self) -> Iterator[Found]:
         """Every object below; for housekeeping alone, since it may take a listing."""
 
+    def is_used(self) -> bool:
+        """True where objects lie below, as far as that can be told without a listing."""
+
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those that are not there are no error."""
 

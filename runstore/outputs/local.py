@@ -113,6 +113,14 @@ class LocalBase:
                     path = f"{folder}/{name}"[len(self.root) + 1 :]
                     yield Found(path, facts.st_size, time.time() - facts.st_mtime)
 
+    def is_used(self) -> bool:
+        """True where there is anything below."""
+        try:
+            with os.scandir(self.root) as entries:
+                return any(True for _ in entries)
+        except OSError:
+            return False
+
     def delete(self, paths: Sequence[str]) -> None:
         """Delete files, and the folders that they leave empty."""
         for path in paths:

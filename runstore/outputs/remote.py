@@ -95,6 +95,10 @@ class RemoteBase:
             path = str(name).removeprefix(self._prefix).lstrip("/")
             yield Found(path, int(facts.get("size") or 0), _age_s(facts))
 
+    def is_used(self) -> bool:
+        """Never known beforehand: who writes where another run has written is told then."""
+        return False
+
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects, one request each."""
         for path in paths:
@@ -111,6 +115,11 @@ class RemoteBase:
     def close(self) -> None:
         """Let what waits for another try fail."""
         self._requests.close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{self.root} is open with credentials and is not pickled; open it anew in each process"
+        )
 
     def describe(self, path: str) -> str:
         """The address as a person would type it."""

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from execution import (
     resume,
 )
 from runstore import RunStore, StorageFailed
+from runstore.outputs import output_store
 from runstore.testing import Failpoint, armed, in_fork
 from tests.acceptance.three_stages import finished_steps, note
 
@@ -105,16 +107,22 @@ class Place:
     """Where the log, the outputs and the file of calls are; one or both on the disk."""
 
     def __init__(
-        self, folder: Path, disk: Disk, what_is_small: str, level: str = "durable"
+        self,
+        folder: Path,
+        disk: Disk,
+        what_is_small: str,
+        level: str = "durable",
+        small_outputs: str = "file",
     ) -> None:
         self.store = (disk.folder if what_is_small != "outputs" else folder) / "store"
         self.outputs = (disk.folder if what_is_small != "log" else folder) / "outputs"
-        self.level = level
+        self.level, self.small_outputs = level, small_outputs
         self._calls = folder / "calls.txt"
 
     def open(self) -> RunStore:
         """The store."""
-        return RunStore.open(self.store, outputs=str(self.outputs), level=self.level)  # type: ignore[arg-type]
+        forms: Any = {"level": self.level, "small_outputs": self.small_outputs}
+        return RunStore.open(self.store, outputs=str(self.outputs), **forms)
 
     def run(self) -> None:
         """Start the run or go on with it, whichever it is (rule T1)."""
@@ -152,6 +160,22 @@ def test_full_disk(what_is_small: str, level: str, tmp_path: Path, disk: Disk) -
         place = Place(folder, disk, what_is_small, level)
         disk.resize(size_kb)
         stopped += fill_and_mend(place, disk)
+        clear(disk)
+    assert stopped >= 8
+
+
+@pytest.mark.parametrize("level", ["fast", "durable"])
+def test_full_disk_with_packed_outputs(
+    level: str, tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segment that has no room is no output: none of the steps in it counts, and each of them runs again."""
+    monkeypatch.setattr(output_store, "SMALL_BYTES", 10 * PIECE_BYTES)
+    stopped = 0
+    for size_kb in range(40, 40 + 12 * 90, 90):
+        folder = tmp_path / str(size_kb)
+        folder.mkdir()
+        disk.resize(size_kb)
+        stopped += fill_and_mend(Place(folder, disk, "outputs", level, "pack"), disk)
         clear(disk)
     assert stopped >= 8
 

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from execution import execute, resume
-from runstore.errors import LogDamaged, RunAlive, RunNotFound, StorageFailed, StoreNotFound
+from runstore.errors import (
+    ConfigError,
+    LogDamaged,
+    RunAlive,
+    RunNotFound,
+    StorageFailed,
+    StoreNotFound,
+)
 from runstore.log.events import RunCancelled, RunSucceeded, StepFailed
 from runstore.store import RunStore, as_store
 from tests.unit.jobs import chained, fails_at
@@ -232,3 +239,20 @@ def test_a_store_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> Non
     (tmp_path / "store").write_text("in the way")
     with pytest.raises(StorageFailed, match="store"):
         execute(chained("a"), tmp_path / "store")
+
+
+def test_outputs_of_another_store_are_not_written_over(tmp_path: Path) -> None:
+    """Two stores may share a place for outputs; a run with the id of one of the other is refused, and not begun."""
+    place = str(tmp_path / "shared")
+    with RunStore.open(tmp_path / "one", place) as one:
+        assert execute(chained("ab"), one, run_id="nightly").success
+    before = {path: path.read_bytes() for path in Path(place).rglob("*") if path.is_file()}
+    with RunStore.open(tmp_path / "other", place) as other:
+        with pytest.raises(ConfigError, match=r"outputs at .*nightly.*--run-id"):
+            execute(chained("ab"), other, run_id="nightly")
+        assert not other.has_run("nightly")
+        assert execute(chained("ab"), other, run_id="weekly").success
+    assert (
+        before.items()
+        <= {path: path.read_bytes() for path in Path(place).rglob("*") if path.is_file()}.items()
+    )
