@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runstore.errors import (
         ConfigError,
+        ExtraMissing,
         FormatTooNew,
         InvalidKey,
         LogDamaged,
+        NotReadable,
         NotStorable,
         OutputConflict,
         OutputCorrupted,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
         TransferFailed,
     )
     from runstore.outputs.reference import OutputReference
-    from runstore.outputs.serializers import Serializer, register_serializer
+    from runstore.outputs.serializers import Serializer, register_serializer, serializer
     from runstore.store import RunStore, RunSummary
     from runstore.version import __version__
 
@@ -44,6 +46,7 @@ _HOMES = {
     "Serializer": "outputs.serializers",
     "__version__": "version",
     "register_serializer": "outputs.serializers",
+    "serializer": "outputs.serializers",
 }  # any other public name is an error
 
 if not TYPE_CHECKING:  # hidden from type checkers, which would believe any name
@@ -58,9 +61,11 @@ if not TYPE_CHECKING:  # hidden from type checkers, which would believe any name
 
 __all__ = [
     "ConfigError",
+    "ExtraMissing",
     "FormatTooNew",
     "InvalidKey",
     "LogDamaged",
+    "NotReadable",
     "NotStorable",
     "OutputConflict",
     "OutputCorrupted",
@@ -83,4 +88,5 @@ __all__ = [
     "TransferFailed",
     "__version__",
     "register_serializer",
+    "serializer",
 ]

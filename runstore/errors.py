@@ -78,6 +78,24 @@ class NotStorable(RunStoreError, TypeError):
     """A value that no serializer gives back exactly as it was. Remedy: annotate, register, or allow pickle."""
 
 
+class NotReadable(RunStoreError):
+    """Stored bytes are there and as they were, and this process cannot make a value of them.
+
+    Remedy: import what registers their serializer, or read them with the code that stored them.
+    """
+
+
+class ExtraMissing(RunStoreError, ImportError):
+    """A format needs a package that is not installed. Remedy: `pip install 'runstore[…]'`."""
+
+    @classmethod
+    def of(cls, package: str, extra: str) -> "ExtraMissing":
+        """The error for a package and the extra that brings it."""
+        return cls(
+            f"this format needs {package}, which is not installed; `pip install 'runstore[{extra}]'`"
+        )
+
+
 class OutputLost(RunStoreError):
     """The stored bytes of an output are missing or are not those that the log names."""
 

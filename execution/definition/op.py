@@ -32,13 +32,11 @@ from execution.definition.retries import RetryPolicy, check_policy
 from execution.definition.tags import checked_tags
 from execution.definition.types import is_untyped, misfit
 from execution.errors import DefinitionError
-from runstore.outputs.serializers import is_typed
+from runstore.outputs.serializers import is_enforced
 
 CONTEXT_NAMES = ("context", "_context", "_")
 CONFIG_NAME = "config"
 """The parameter of this name is no input: it receives the op's config."""
-_ENFORCING = (None, "json", "text", "raw")
-"""Formats, None being the one that the type picks, that give back a value of a declared type or refuse it."""
 
 
 class OpDefinition:
@@ -195,7 +193,7 @@ class OpDefinition:
         }
 
     def _is_enforced(self, output: str) -> bool:
-        return is_typed(self.declared[output]) and self.outs[output].serializer in _ENFORCING
+        return is_enforced(self.declared[output], self.outs[output].serializer)
 
     @property
     def required_inputs(self) -> list[str]:

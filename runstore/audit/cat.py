@@ -1,7 +1,7 @@
 """What a step stored: found by step key, verified against the log, shown without running anything (rule T3).
 
 Bytes leave here only after their size and sha256 were those of the log. Nothing is unpickled and no type of the job is
-needed: text is text, JSON and MessagePack become JSON, anything else stays bytes.
+needed: text is text, JSON and MessagePack become JSON, compressed or not; anything else stays bytes.
 """
 
 import base64
@@ -20,6 +20,7 @@ from runstore.log.recorder import reference_of
 from runstore.log.state import RunState
 from runstore.log.transitions import FAILED, PENDING, RUNNING, SKIPPED, SUCCEEDED, WAITING
 from runstore.outputs.reference import OutputReference
+from runstore.outputs.serializers import expanded
 from runstore.store import RunStore
 
 _NO_VALUE = {
@@ -89,9 +90,15 @@ def find_output(store: RunStore, state: RunState, step: str, output: str | None 
 
 
 def printable(content: Content) -> str | None:
-    """The output as text: text as it is, JSON and MessagePack as JSON; None for any other format."""
-    data = content.data
-    match content.found.reference.serializer:
+    """The output as text: text as it is, JSON and MessagePack as JSON; None for any other format.
+
+    What is compressed is expanded first; raises NotReadable or ExtraMissing where that cannot be.
+    """
+    data, serializer = content.data, content.found.reference.serializer
+    if serializer.partition("+")[0] not in ("text", "json", "msgpack"):
+        return None
+    data, serializer = expanded(data, serializer)
+    match serializer:
         case "text":
             return data.decode()
         case "json":

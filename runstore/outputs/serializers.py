@@ -1,245 +1,182 @@
 """Values to bytes and back, by declared type; what would come back as anything else is refused when it is stored.
 
-`str` is text and `bytes` are raw; another declared type that msgspec knows is JSON, typed on the way back. Without a
-declared type the first of JSON and MessagePack that gives the very value back. Pickle needs the explicit word.
+`str` is text, `bytes` are raw, arrays of numpy npy, data frames parquet; a user's type is what its serializer makes of
+it. Anything else is the first of JSON and MessagePack, both typed on the way back, that gives the very value back.
+Pickle needs the explicit word.
 """
 
-import pickle
-import re
-from collections.abc import Callable
-from functools import lru_cache
-from typing import Any, NamedTuple, Protocol
+import types
+import typing
+from typing import Any
 
-import msgspec
-
-from runstore.errors import NotStorable
-from runstore.exactness import same
-
-REMEDIES = (
-    "annotate the output with a type that JSON can hold, register a serializer (runstore.register_serializer) and "
-    "name it in Out(serializer=…), or allow pickle with Out(serializer='pickle')"
+from runstore.errors import NotReadable, NotStorable, RunStoreError
+from runstore.outputs.formats.compression import compressed, expanded, level_of
+from runstore.outputs.formats.declared import is_typed, is_untyped, type_name
+from runstore.outputs.formats.protocol import Serialized, Serializer
+from runstore.outputs.formats.registry import (
+    EXACT_BY_NAME,
+    Choice,
+    by_name,
+    find,
+    formats_for,
+    is_enforced,
+    known_names,
+    offered_for,
+    register_serializer,
+    serializer,
 )
+from runstore.outputs.formats.remedies import REMEDIES, reason
 
-_WORD = re.compile("[a-z0-9-]{1,16}")
-
-
-class Serializer(Protocol):
-    """A format. `declared` is the type of the op's output, None where it has none."""
-
-    @property
-    def name(self) -> str:
-        """What stands in the log: lower-case letters, digits and `-`."""
-
-    @property
-    def extension(self) -> str:
-        """Of the file, without the dot."""
-
-    def encode(self, value: Any, declared: Any) -> bytes:
-        """The bytes of a value; raises TypeError or ValueError where it has none."""
-
-    def decode(self, data: bytes, declared: Any) -> Any:
-        """The value of the bytes."""
+__all__ = [
+    "REMEDIES",
+    "Serialized",
+    "Serializer",
+    "deserialize",
+    "expanded",
+    "find_serializer",
+    "is_enforced",
+    "is_typed",
+    "level_of",
+    "register_serializer",
+    "serialize",
+    "serializer",
+    "type_name",
+]
 
 
-class Serialized(NamedTuple):
-    """A value as bytes, and the format they are in."""
+def serialize(
+    value: Any, declared: Any = None, named: str | None = None, compress: str | None = None
+) -> Serialized:
+    """The bytes of a value in the format that its declared type picks, or in the named one; `compress`: "zstd".
 
-    data: bytes
-    serializer: str
-    extension: str
-
-
-class _Text:
-    name, extension = "text", "txt"
-
-    def encode(self, value: Any, declared: Any) -> bytes:
-        return str(_of_type(value, str)).encode()
-
-    def decode(self, data: bytes, declared: Any) -> Any:
-        return data.decode()
-
-
-class _Raw:
-    name, extension = "raw", "bin"
-
-    def encode(self, value: Any, declared: Any) -> bytes:
-        return bytes(_of_type(value, bytes))
-
-    def decode(self, data: bytes, declared: Any) -> Any:
-        return data
+    Raises NotStorable, with the remedy, if the value would not come back equal and of the same type, ExtraMissing
+    where the format needs a package that is not installed.
+    """
+    kind: Any = type(value)
+    try:
+        formats, is_plain = formats_for(declared, kind) if named is None else _only(named)
+    except TypeError:
+        if named is not None:
+            raise
+        # A declared type that has no hash.
+        formats, is_plain = formats_for.__wrapped__(declared, kind)
+    for form in formats:
+        data = _encoded(form, value, declared, is_plain)
+        if data is not None:
+            break
+    else:
+        form, data = _offered(formats, value, declared, named)
+    serialized = Serialized(data, form.name, form.extension)
+    return serialized if compress is None else compressed(serialized, compress)
 
 
-class _Json:
-    name, extension = "json", "json"
-    _encoder = msgspec.json.Encoder()
+def deserialize(data: bytes, serializer: str, declared: Any = None) -> Any:
+    """The value of stored bytes; `declared` is the type that the producing op's output has.
 
-    def encode(self, value: Any, declared: Any) -> bytes:
-        return self._encoder.encode(value)
-
-    def decode(self, data: bytes, declared: Any) -> Any:
-        return _json_decoder(declared)(data)
-
-
-class _MessagePack:
-    name, extension = "msgpack", "msgpack"
-    _encoder = msgspec.msgpack.Encoder()
-
-    def encode(self, value: Any, declared: Any) -> bytes:
-        return self._encoder.encode(value)
-
-    def decode(self, data: bytes, declared: Any) -> Any:
-        return msgspec.msgpack.decode(data)
+    Raises NotReadable where the serializer is not known here, or makes no value of the bytes.
+    """
+    form = by_name.get(serializer)
+    if form is None:
+        data, serializer = expanded(data, serializer)
+        form = _reader(serializer)
+    try:
+        return form.decode(data, declared)
+    except RunStoreError:
+        raise
+    except Exception as error:
+        raise NotReadable(
+            f"{len(data):,} bytes of {serializer} are no {type_name(declared) if declared else 'value'} here: "
+            f"{type(error).__name__}: {error}; read them with the code that stored them"
+        ) from error
 
 
-class _Pickle:
-    name, extension = "pickle", "pickle"
-
-    def encode(self, value: Any, declared: Any) -> bytes:
-        return pickle.dumps(value, protocol=5)
-
-    def decode(self, data: bytes, declared: Any) -> Any:
-        return pickle.loads(data)  # only ever bytes whose sha256 is that of the log
-
-
-_TEXT, _RAW, _JSON, _MESSAGE_PACK = _Text(), _Raw(), _Json(), _MessagePack()
-_EXACT = (_TEXT, _RAW, _JSON, _MESSAGE_PACK)
-"""Formats of which every value is read back before it counts; of the others the user answers for that."""
-_PLAIN = frozenset({int, bool, str, type(None)})
-"""Types of which those formats give every value back or refuse it, so that none has to be read back."""
-_registry: dict[str, Serializer] = {
-    serializer.name: serializer for serializer in (*_EXACT, _Pickle())
-}
-
-
-def register_serializer(serializer: Serializer) -> None:
-    """Make a format known by its name, for `Out(serializer=name)`; the process that reads needs it too."""
-    for word in (serializer.name, serializer.extension):
-        if not _WORD.fullmatch(word):
-            raise ValueError(
-                f"serializer {serializer.name!r} with extension {serializer.extension!r}: both stand in addresses; "
-                "use 1 to 16 lower-case letters, digits and '-'"
-            )
-    if serializer.name in ("text", "raw", "json", "msgpack", "pickle"):
-        raise ValueError(f"serializer name {serializer.name!r} is taken; choose another")
-    _registry[serializer.name] = serializer
+def _reader(name: str) -> Serializer:
+    form = find(name)
+    if form is None:
+        raise NotReadable(
+            f"an output is stored by serializer {name!r}, which this process does not know; import the module "
+            "that registers it, or install the package that offers it"
+        )
+    return form
 
 
 def find_serializer(name: str) -> Serializer:
     """The format of that name; raises NotStorable listing the known ones."""
-    try:
-        return _registry[name]
-    except KeyError:
-        known = ", ".join(sorted(_registry))
+    form = find(name)
+    if form is None:
+        known = ", ".join(known_names())
         raise NotStorable(
             f"no serializer is named {name!r}; known are {known}. Register it with runstore.register_serializer"
-        ) from None
+        )
+    return form
 
 
-def serialize(value: Any, declared: Any = None, named: str | None = None) -> Serialized:
-    """The bytes of a value in the format that its declared type picks, or in the named one.
-
-    Raises NotStorable, with the remedy, if the value would not come back equal and of the same type.
-    """
-    if named is not None:
-        return _in_format(find_serializer(named), value, declared)
-    serializer = _format_of(declared)
-    if serializer is not None:
-        return _exactly(serializer, value, declared)
-    for serializer in (_JSON, _MESSAGE_PACK):
-        data = _exact_bytes(serializer, value, None)
-        if data is not None:
-            return Serialized(data, serializer.name, serializer.extension)
-    raise NotStorable(
-        f"{_describe(value)} comes back changed from JSON and from MessagePack; {REMEDIES}"
-    )
+def _only(name: str) -> Choice:
+    return Choice((find_serializer(name),))
 
 
-@lru_cache(maxsize=512)
-def _format_of(declared: Any) -> Serializer | None:
-    """The format that a declared type picks; None where the value decides."""
-    if declared is str:
-        return _TEXT
-    if declared is bytes:
-        return _RAW
-    return _JSON if is_typed(declared) else None
-
-
-def deserialize(data: bytes, serializer: str, declared: Any = None) -> Any:
-    """The value of stored bytes; `declared` is the type that the producing op's output has."""
-    return find_serializer(serializer).decode(data, declared)
-
-
-def _in_format(serializer: Serializer, value: Any, declared: Any) -> Serialized:
-    if serializer in _EXACT:
-        return _exactly(serializer, value, declared)
+def _encoded(form: Serializer, value: Any, declared: Any, is_plain: bool) -> bytes | None:
+    """The bytes of a value; None where it would come back as anything else."""
     try:
-        return Serialized(serializer.encode(value, declared), serializer.name, serializer.extension)
+        if is_plain:
+            return form.encode(value, declared)
+        exact = EXACT_BY_NAME.get(form.name)
+        if exact is None:
+            return _answered_for(form, value, declared)
+        data = exact.encode(value, declared)
+        return data if exact.is_same(value, exact.decode(data, declared)) else None
+    except (RunStoreError, MemoryError):
+        raise
+    except Exception:  # also what a method of the value raises: it has no such form
+        return None
+
+
+def _answered_for(form: Serializer, value: Any, declared: Any) -> bytes:
+    """The bytes that a user's format, or pickle, gives: it answers for what comes back."""
+    try:
+        data = form.encode(value, declared)
+        if not isinstance(data, bytes):
+            raise TypeError(f"it gave {type(data).__name__} instead of bytes")
+    except RunStoreError:
+        raise
     except Exception as error:
         raise NotStorable(
-            f"{_describe(value)} cannot be written as {serializer.name}: {error}; {REMEDIES}"
+            f"{_describe(value)} cannot be written as {form.name}: {error}; {REMEDIES}"
         ) from error
+    return data
 
 
-def _exactly(serializer: Serializer, value: Any, declared: Any) -> Serialized:
-    data = _exact_bytes(serializer, value, declared)
-    if data is not None:
-        return Serialized(data, serializer.name, serializer.extension)
-    if declared in (None, Any, object) or _is_instance(value, declared):
-        raise NotStorable(
-            f"{_describe(value)} comes back changed from {serializer.name}; {REMEDIES}"
+def _offered(
+    tried: tuple[Serializer, ...], value: Any, declared: Any, named: str | None
+) -> tuple[Serializer, bytes]:
+    """What a format of an installed package makes of a value that no other holds; raises NotStorable."""
+    offered = offered_for(declared, type(value)) if named is None else None
+    if offered is None:
+        raise _refusal(tried, value, declared)
+    return offered, _answered_for(offered, value, declared)
+
+
+def _refusal(tried: tuple[Serializer, ...], value: Any, declared: Any) -> NotStorable:
+    why = reason(value)
+    is_other = not _is_outwardly(value, declared) or (
+        why is None and not isinstance(declared, type)
+    )
+    if is_other and not is_untyped(declared):
+        return NotStorable(
+            f"{_describe(value)} is not exactly the declared type {type_name(declared)}; "
+            "return that type, or change the annotation"
         )
-    raise NotStorable(
-        f"{_describe(value)} is not exactly the declared type {type_name(declared)}; "
-        "return that type, or change the annotation"
+    names = " and from ".join(form.name for form in tried)
+    return NotStorable(
+        f"{_describe(value)} comes back changed from {names}{f': {why}' if why else ''}; {REMEDIES}"
     )
 
 
-def _is_instance(value: Any, declared: Any) -> bool:
-    return isinstance(declared, type) and type(value) is declared
-
-
-def _exact_bytes(serializer: Serializer, value: Any, declared: Any) -> bytes | None:
-    try:
-        data = serializer.encode(value, declared)
-        if type(value) in _PLAIN and declared in (None, type(value)):
-            return data
-        return data if same(serializer.decode(data, declared), value) else None
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
-        return None
-
-
-def is_typed(declared: Any) -> bool:
-    """True for a declared type that msgspec can decode JSON into."""
-    return declared not in (None, Any, object) and _typed_decoder(declared) is not None
-
-
-@lru_cache(maxsize=512)
-def _typed_decoder(declared: Any) -> Callable[[bytes], Any] | None:
-    try:
-        return msgspec.json.Decoder(declared).decode
-    except (TypeError, NameError, ValueError):
-        return None
-
-
-def _json_decoder(declared: Any) -> Callable[[bytes], Any]:
-    if declared is None or declared is Any or declared is object:
-        return msgspec.json.decode
-    return _typed_decoder(declared) or msgspec.json.decode
-
-
-def type_name(declared: Any) -> str:
-    """A type as a person would write it."""
-    return (
-        declared.__name__
-        if isinstance(declared, type) and not hasattr(declared, "__args__")
-        else str(declared)
-    )
-
-
-def _of_type(value: Any, kind: type) -> Any:
-    if type(value) is not kind:
-        raise TypeError(f"expected {kind.__name__}")
-    return value
+def _is_outwardly(value: Any, declared: Any) -> bool:
+    """True for a value of the declared class, whatever is inside."""
+    if typing.get_origin(declared) in (typing.Union, types.UnionType):
+        return any(_is_outwardly(value, member) for member in typing.get_args(declared))
+    return type(value) is (typing.get_origin(declared) or declared)
 
 
 def _describe(value: Any) -> str:

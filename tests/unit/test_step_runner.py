@@ -204,9 +204,9 @@ WRONG: list[tuple[Any, Any, str]] = [
         "NotStorable: step 'f', output 'result': a value of type object, .* allow pickle",
     ),
     (
-        Out(serializer="parquet"),
+        Out(serializer="arrow"),
         lambda: 1,
-        "NotStorable: step 'f', output 'result': no serializer is named 'parquet'",
+        "NotStorable: step 'f', output 'result': no serializer is named 'arrow'",
     ),
     (None, lambda: 1 / 0, "^ZeroDivisionError: division by zero$"),
     (
