@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from execution.errors import DefinitionError
+from runstore.outputs.serializers import level_of
 
 T = TypeVar("T")
 
@@ -16,6 +17,13 @@ def refuse_unknown(what: str, unknown: Mapping[str, Any]) -> None:
     if unknown:
         names = ", ".join(sorted(unknown))
         raise DefinitionError(f"{what} has no argument {names} here; remove it")
+
+
+def _check_compress(what: str, compress: str) -> None:
+    try:
+        level_of(compress)
+    except ValueError as error:
+        raise DefinitionError(f"{what}: {error}") from None
 
 
 class Nothing:
@@ -60,6 +68,7 @@ class Out:
     `dagster_type`: the type of its value, which picks the stored format; default: the return annotation.
     `is_required=False`: an output that the op may leave out, which skips what needs it (rule F1).
     `serializer`: a format by name, in place of the one that the type picks.
+    `compress`: "zstd", or "zstd:LEVEL" with a level of 1 to 22: the stored bytes are compressed.
     """
 
     dynamic = False
@@ -71,13 +80,17 @@ class Out:
         description: str | None = None,
         is_required: bool = True,
         serializer: str | None = None,
+        compress: str | None = None,
         **unknown: Any,
     ) -> None:
         refuse_unknown(type(self).__name__, unknown)
+        if compress is not None:
+            _check_compress(type(self).__name__, compress)
         self.declared = dagster_type
         self.description = description
         self.is_required = is_required
         self.serializer = serializer
+        self.compress = compress
 
 
 class DynamicOut(Out):

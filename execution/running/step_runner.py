@@ -383,7 +383,7 @@ class Attempt:
         if output in op.unenforced:
             check_output(self._ticket.step_key, op, output, value)
         try:
-            return serialize(value, op.declared[output], out.serializer)
+            return serialize(value, op.declared[output], out.serializer, out.compress)
         except NotStorable as error:
             check_output(self._ticket.step_key, op, output, value)
             raise NotStorable(

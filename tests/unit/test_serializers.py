@@ -341,8 +341,7 @@ def test_unknown_and_taken_names_are_refused() -> None:
     """An unknown format lists the known ones; the names of the built-in ones cannot be taken."""
     with pytest.raises(
         NotStorable,
-        match=r"'arrow'; known are cloudpickle, json, msgpack, npy, npy-scalar, parquet, pickle, "
-        r"raw, text.*register_serializer",
+        match=r"'arrow'; known are cloudpickle, json, .*parquet, pickle, .*text.*register_serializer",
     ):
         find_serializer("arrow")
     for name in ("text", "raw", "json", "msgpack", "npy", "parquet", "pickle", "cloudpickle"):
