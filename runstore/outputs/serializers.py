@@ -81,11 +81,11 @@ def deserialize(data: bytes, serializer: str, declared: Any = None) -> Any:
         form = _reader(serializer)
     try:
         return form.decode(data, declared)
-    except RunStoreError:
+    except (RunStoreError, MemoryError):
         raise
     except Exception as error:
         raise NotReadable(
-            f"{len(data):,} bytes of {serializer} are no {type_name(declared) if declared else 'value'} here: "
+            f"{len(data):,} bytes of {serializer} are no {'value' if declared is None else type_name(declared)} here: "
             f"{type(error).__name__}: {error}; read them with the code that stored them"
         ) from error
 
@@ -137,7 +137,7 @@ def _answered_for(form: Serializer, value: Any, declared: Any) -> bytes:
         data = form.encode(value, declared)
         if not isinstance(data, bytes):
             raise TypeError(f"it gave {type(data).__name__} instead of bytes")
-    except RunStoreError:
+    except (RunStoreError, MemoryError):
         raise
     except Exception as error:
         raise NotStorable(
@@ -157,7 +157,8 @@ def _offered(
 
 
 def _refusal(tried: tuple[Serializer, ...], value: Any, declared: Any) -> NotStorable:
-    why = reason(value)
+    names = " and from ".join(form.name for form in tried)
+    why = reason(value, only_json=names == "json")
     is_other = not _is_outwardly(value, declared) or (
         why is None and not isinstance(declared, type)
     )
@@ -166,7 +167,6 @@ def _refusal(tried: tuple[Serializer, ...], value: Any, declared: Any) -> NotSto
             f"{_describe(value)} is not exactly the declared type {type_name(declared)}; "
             "return that type, or change the annotation"
         )
-    names = " and from ".join(form.name for form in tried)
     return NotStorable(
         f"{_describe(value)} comes back changed from {names}{f': {why}' if why else ''}; {REMEDIES}"
     )

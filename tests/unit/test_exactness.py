@@ -176,6 +176,7 @@ REFUSED = [
     ({1: "a", "1": "b"}, dict[str, str], "return that type"),
     (collections.deque([1]), None, "annotate"),
     (1j, None, "annotate"),
+    ((NAN, 1), None, "from json and from msgpack; annotate"),
 ]
 
 
@@ -242,6 +243,17 @@ def test_a_nan_is_a_nan() -> None:
     assert same(D("NaN"), D("NaN"))
     assert not same(D("NaN"), D("NaN1"))
     assert not same(NAN, None)
+
+
+def test_json_by_name_has_no_nan() -> None:
+    """What JSON would turn into null is refused where JSON is named, with the format that holds it."""
+    for value, place in (
+        (NAN, r"\$"),
+        ([1.0, INF], r"\$\[1\]"),
+        ({"a": (-INF,)}, r"\$\['a'\]\[0\]"),
+    ):
+        with pytest.raises(NotStorable, match=rf"{place} is not finite.*serializer='msgpack'"):
+            serialize(value, named="json")
 
 
 # Any value of a recursive strategy, however it is declared

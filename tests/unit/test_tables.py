@@ -191,12 +191,17 @@ class Frame(pd.DataFrame):
 @pytest.mark.parametrize(
     ("value", "declared", "named", "told"),
     [
-        (pd.Series([1]), None, "parquet", r"pandas.Series is no pandas.DataFrame.*to_frame\(\)"),
-        (pl.Series([1]), None, "parquet", r"polars.Series is no .*to_frame\(\)"),
-        (pl.DataFrame({"a": [1]}).lazy(), None, "parquet", r"LazyFrame is no .*collect\(\)"),
-        (1, None, "parquet", "builtins.int is no pandas.DataFrame"),
-        (pd.Series([1]), None, None, r"\$ is a pandas.Series"),
-        (Frame({"a": [1]}), None, None, "annotate"),
+        (pd.Series([1]), None, "parquet", r"parquet: this is a pandas.Series; store .to_frame\(\)"),
+        (pl.Series([1]), None, "parquet", r"this is a polars.Series; store .to_frame\(\)"),
+        (
+            pl.DataFrame({"a": [1]}).lazy(),
+            None,
+            "parquet",
+            r"this is a polars.LazyFrame; store .collect\(\)",
+        ),
+        (1, None, "parquet", "this is a int; return a table"),
+        (pd.Series([1]), None, None, r"\$ is a pandas.Series; store .to_frame"),
+        (Frame({"a": [1]}), None, None, r"\$ is a subclass of pandas.DataFrame; store a plain one"),
         (pl.DataFrame({"a": [1]}), pd.DataFrame, None, "not exactly the declared type DataFrame"),
         ([pd.DataFrame()], list[pd.DataFrame], None, r"\$\[0\] is a pandas.DataFrame; give it"),
     ],

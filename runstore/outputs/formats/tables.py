@@ -10,6 +10,8 @@ from typing import Any
 
 from runstore.errors import ExtraMissing, NotStorable
 from runstore.exactness import same
+from runstore.outputs.formats.declared import type_name
+from runstore.outputs.formats.remedies import instead_of
 
 _KEY = b"runstore"
 """In the schema's metadata: `{"library": …}`, and for pandas what `_notes` says."""
@@ -18,12 +20,6 @@ _REMEDY = (
     "convert it to what parquet holds, store it as another type, or allow pickle with "
     "Out(serializer='pickle')"
 )
-_TURNED = {
-    ("pandas", "Series"): "store value.to_frame()",
-    ("polars", "Series"): "store value.to_frame()",
-    ("polars", "LazyFrame"): "store value.collect()",
-    ("pyarrow", "RecordBatch"): "store pyarrow.Table.from_batches([value])",
-}
 
 
 class Parquet:
@@ -64,9 +60,9 @@ def _library(value: Any) -> str:
     library = kind.__module__.partition(".")[0]
     if library in _TO_ARROW and kind.__name__ in ("DataFrame", "Table"):
         return library
-    turned = _TURNED.get((library, kind.__name__), "return one, or let the value's type pick")
+    told = instead_of(kind) or f"is a {type_name(kind)}; return a table, or let the type pick"
     raise NotStorable(
-        f"a value of type {library}.{kind.__name__} is no pandas.DataFrame, polars.DataFrame or pyarrow.Table; {turned}"
+        f"what is no pandas.DataFrame, polars.DataFrame or pyarrow.Table cannot be parquet: this {told}"
     )
 
 
