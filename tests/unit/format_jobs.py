@@ -27,6 +27,7 @@ VALUES: dict[str, Any] = {
     "small_text": "line\n" * 100,
     "small_json": {"a": [1] * 100},
     "small_frame": FRAME,
+    "small_pickle": {1, 2},
 }
 FORMATS = {
     "text": "text",
@@ -42,6 +43,7 @@ FORMATS = {
     "small_text": "text+zstd",
     "small_json": "json+zstd",
     "small_frame": "parquet+zstd",
+    "small_pickle": "pickle+zstd",
 }
 
 
@@ -60,6 +62,7 @@ FORMATS = {
         "small_text": Out(str, compress="zstd"),
         "small_json": Out(compress="zstd:9"),
         "small_frame": Out(pd.DataFrame, compress="zstd"),
+        "small_pickle": Out(serializer="pickle", compress="zstd"),
     }
 )
 def every() -> Any:

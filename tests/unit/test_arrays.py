@@ -75,6 +75,7 @@ def test_arrays_come_back(array: Any) -> None:
     assert np.load(io.BytesIO(stored.data), allow_pickle=False).shape == array.shape
 
 
+@pytest.mark.filterwarnings("ignore:Stored array in format 3.0")
 @given(
     arrays.arrays(
         arrays.scalar_dtypes() | arrays.nested_dtypes(max_itemsize=64),

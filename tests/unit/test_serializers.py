@@ -312,6 +312,28 @@ def test_a_named_format_is_exact_too(name: str) -> None:
         assert same(deserialize(stored.data, name), value)
 
 
+def test_message_pack_is_typed_too() -> None:
+    """A declared type that MessagePack has no word for comes back from it as that type."""
+    for value, declared in (((1, "a"), tuple[int, str]), (Zone("a", (1,)), Zone), ({1}, set[int])):
+        stored = serialize(value, declared, "msgpack")
+        assert stored.serializer == "msgpack"
+        assert same(deserialize(stored.data, "msgpack", declared), value)
+        with pytest.raises(NotStorable):
+            serialize(value, None, "msgpack")
+
+
+class Nowhere:
+    """A class whose module is no text."""
+
+    __module__ = None  # type: ignore[assignment]
+
+
+def test_a_class_of_no_module_is_refused_like_any_other() -> None:
+    """Whatever a class says of itself, its values are refused with a remedy."""
+    with pytest.raises(NotStorable, match="annotate"):
+        serialize(Nowhere())
+
+
 class _Upper:
     name, extension = "upper", "up"
 

@@ -103,12 +103,12 @@ def formats_for(declared: Any, kind: type) -> Choice:
     if declared is str:
         return Choice((TEXT,), is_plain)
     if declared is bytes:
-        return Choice((RAW,))
+        return Choice((RAW,), kind is bytes)
     return Choice((JSON, MESSAGE_PACK), is_plain)
 
 
 def _library_format(kind: type) -> Serializer | None:
-    library = kind.__module__.partition(".")[0]
+    library = str(kind.__module__).partition(".")[0]
     found = _LIBRARY_TYPES.get((library, kind.__name__))
     if found is None and library == "numpy":
         is_scalar = any(

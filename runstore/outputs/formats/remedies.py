@@ -52,7 +52,7 @@ def instead_of(kind: type) -> str | None:
 
 
 def _library(kind: type) -> str | None:
-    library = kind.__module__.partition(".")[0]
+    library = str(kind.__module__).partition(".")[0]
     return library if library in _LIBRARIES else None
 
 
