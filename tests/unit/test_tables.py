@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runstore.errors import NotStorable
+from runstore.outputs.formats.registry import PARQUET
 from runstore.outputs.serializers import deserialize, serialize
 
 D = decimal.Decimal
@@ -168,6 +169,28 @@ def test_frames_of_polars_come_back(frame: Any) -> None:
 def test_tables_of_arrow_come_back(frame: Any) -> None:
     """Schema, with its metadata, and values; also types that parquet has no word for."""
     check(frame, same_arrow)
+
+
+@cases(PANDAS)
+def test_a_frame_that_came_back_can_be_changed(frame: Any) -> None:
+    """An op may work on the frame that it is given: its cells can be set."""
+    stored = serialize(frame)
+    back = deserialize(stored.data, stored.serializer)
+    for row, column in np.ndindex(back.shape):
+        back.iloc[row, column] = back.iloc[0, column]
+    assert same_pandas(frame, deserialize(stored.data, stored.serializer))
+
+
+def test_a_long_column_with_nan_comes_back() -> None:
+    """Also where it is compared in parts: a NaN in one of them is found, and so is a number in its place."""
+    numbers = np.arange(150_000.0)
+    numbers[140_000] = np.nan
+    table = pa.table({"a": numbers})
+    stored = serialize(table)
+    assert stored.serializer == "parquet"
+    changed = table.set_column(0, "a", pa.array(np.where(np.isnan(numbers), 5.0, numbers)))
+    with pytest.raises(NotStorable, match="column 'a'"):
+        PARQUET.is_same(table, changed)
 
 
 def test_a_frame_of_nothing_comes_back() -> None:

@@ -5,8 +5,9 @@ metadata; all else that comes back changed is refused.
 """
 
 import base64
-import json
 from typing import Any
+
+import msgspec
 
 from runstore.errors import ExtraMissing, NotStorable
 from runstore.exactness import same
@@ -16,6 +17,7 @@ from runstore.outputs.formats.remedies import instead_of
 _KEY = b"runstore"
 """In the schema's metadata: `{"library": …}`, and for pandas what `_notes` says."""
 _ARROW_SCHEMA = b"ARROW:schema"
+_BATCH = 65_536
 _REMEDY = (
     "convert it to what parquet holds, store it as another type, or allow pickle with "
     "Out(serializer='pickle')"
@@ -78,7 +80,7 @@ def _shown(value: Any) -> str:
 def _written(table: Any, notes: dict[str, Any]) -> bytes:
     import pyarrow.parquet
 
-    metadata = {**(table.schema.metadata or {}), _KEY: json.dumps(notes).encode()}
+    metadata = {**(table.schema.metadata or {}), _KEY: msgspec.json.encode(notes)}
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(table.replace_schema_metadata(metadata), sink)
     return bytes(sink.getvalue().to_pybytes())
@@ -89,7 +91,7 @@ def _read(data: bytes) -> tuple[Any, dict[str, Any]]:
     file = pyarrow.parquet.ParquetFile(pyarrow.BufferReader(data))
     table = file.read()
     metadata = dict(table.schema.metadata or {})
-    notes = json.loads(metadata.pop(_KEY, b"{}"))
+    notes = msgspec.json.decode(metadata.pop(_KEY, b"{}"))
     raw = (file.metadata.metadata or {}).get(_ARROW_SCHEMA)
     if raw is not None:  # what parquet has no type for, such as seconds, was another type before
         schema = pyarrow.ipc.read_schema(pyarrow.py_buffer(base64.b64decode(raw)))
@@ -111,10 +113,20 @@ def _changed_table(one: Any, other: Any) -> str | None:
         if mine != theirs or mine.metadata != theirs.metadata:
             return f"the type of column {mine.name!r}, {mine.type}"
     for name, mine, theirs in zip(one.column_names, one.columns, other.columns, strict=True):
-        # To Arrow NaN differs from NaN, so that it is asked value by value where columns differ.
-        if not mine.equals(theirs) and not same(mine.to_pylist(), theirs.to_pylist()):
+        if not mine.equals(theirs) and not _same_but_for_nan(mine, theirs):
             return f"column {name!r}"
     return None
+
+
+def _same_but_for_nan(one: Any, other: Any) -> bool:
+    # To Arrow NaN differs from NaN, so that it is asked value by value, a few at a time, where columns differ.
+    parts = (
+        (one.slice(start, _BATCH), other.slice(start, _BATCH))
+        for start in range(0, len(one), _BATCH)
+    )
+    return all(
+        mine.equals(theirs) or same(mine.to_pylist(), theirs.to_pylist()) for mine, theirs in parts
+    )
 
 
 # polars
@@ -185,6 +197,8 @@ def _missing(column: Any) -> str | None:
 def _to_pandas(table: Any, notes: dict[str, Any]) -> Any:
     pandas = _pandas()
     frame = table.to_pandas(integer_object_nulls=True)
+    if any(map(pandas.api.types.is_extension_array_dtype, frame.dtypes)):
+        frame = frame.copy()  # some columns are Arrow's own memory, which nobody may write to
     if "columns" in notes:
         name = frame.columns.name
         frame.columns = pandas.RangeIndex(*notes["columns"], name=name)
