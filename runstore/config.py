@@ -17,8 +17,12 @@ from runstore.log.events import Durability, SmallOutputs
 from runstore.outputs.urls import check_url, scheme_of
 
 DEFAULT_STORE = ".runstore"
-_SETTINGS = ("store", "outputs", "level", "small_outputs")
-_CHOICES = {"level": ("durable", "fast"), "small_outputs": ("file", "pack")}
+_SETTINGS = ("store", "outputs", "level", "small_outputs", "allow_pickle")
+_CHOICES = {
+    "level": ("durable", "fast"),
+    "small_outputs": ("file", "pack"),
+    "allow_pickle": ("false", "true"),
+}
 """Settings that are one of a few words, the default first."""
 
 
@@ -32,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True):
     level: Durability = "durable"
     small_outputs: SmallOutputs = "file"
     """"file": one readable file for each output; "pack": small ones share objects."""
+    allow_pickle: bool = False
+    """What no other format gives back is pickled, unless its output names a serializer."""
     options: Options = Options()
     """Of the storage that outputs go to, from `[tool.runstore.storage]`: they may hold credentials."""
     looked_in: tuple[str, ...] = ()
@@ -42,6 +48,7 @@ def find_settings(
     outputs: str | None = None,
     level: str | None = None,
     small_outputs: str | None = None,
+    allow_pickle: bool | None = None,
     *,
     environment: Mapping[str, str] = os.environ,
     directory: Path | None = None,
@@ -55,6 +62,7 @@ def find_settings(
         "outputs": outputs,
         "level": level,
         "small_outputs": small_outputs,
+        "allow_pickle": None if allow_pickle is None else _word(allow_pickle),
     }
     found: dict[str, str | None] = {}
     for name in _SETTINGS:
@@ -79,9 +87,15 @@ def find_settings(
         found["outputs"],
         cast(Durability, found["level"]),
         cast(SmallOutputs, found["small_outputs"]),
+        found["allow_pickle"] == "true",
         Options(project.get("storage", {})),
         looked_in,
     )
+
+
+def _word(value: bool) -> str:
+    """A truth as TOML and the environment write it."""
+    return "true" if value else "false"
 
 
 def _chosen(name: str, value: str | None) -> str:
@@ -148,13 +162,19 @@ def _checked(table: dict[str, Any], file: Path) -> dict[str, Any]:
     for name, value in table.items():
         if name == "storage":
             learn_options(_table(value, "[tool.runstore.storage]", file))
-        elif name not in _SETTINGS or not isinstance(value, str):
-            known = ", ".join(_SETTINGS)
+        elif name not in _SETTINGS or not isinstance(value, _type_of(name)):
+            known = ", ".join(_SETTINGS[:-1])
             raise ConfigError(
-                f"{file}: [tool.runstore] {name} = {value!r} is not a setting; known are {known}, all text, and the "
-                "table storage"
+                f"{file}: [tool.runstore] {name} = {value!r} is not a setting; known are {known}, all text, "
+                "allow_pickle, true or false, and the table storage"
             )
-    return table
+    return {
+        name: _word(value) if isinstance(value, bool) else value for name, value in table.items()
+    }
+
+
+def _type_of(setting: str) -> type:
+    return bool if setting == "allow_pickle" else str
 
 
 def _absolute(value: str, base: Path) -> str:

@@ -85,10 +85,13 @@ class RunStore:
         level: Durability,
         small_outputs: SmallOutputs = "file",
         options: Options | None = None,
+        *,
+        allow_pickle: bool = False,
     ) -> None:
         self.directory = directory
         self.level = level
         self.small_outputs = small_outputs
+        self.allow_pickle = allow_pickle
         self._outputs = outputs
         self._options = options or Options()
         self._database: Database | None = None
@@ -101,15 +104,17 @@ class RunStore:
         level: Durability | None = None,
         *,
         small_outputs: SmallOutputs | None = None,
+        allow_pickle: bool | None = None,
         must_exist: bool = False,
     ) -> "RunStore":
         """A store on disk. What is not given comes from the environment, `[tool.runstore]` or the defaults.
 
         `outputs`: a path or fsspec URL for the outputs of new runs. `level`: "durable" (default; survives a power
         cut) or "fast" (survives a killed process). `small_outputs`: "file" (default; each output is a file of its own)
-        or "pack" (those below 16 KiB share objects). Raises StoreNotFound if it `must_exist` and does not.
+        or "pack" (those below 16 KiB share objects). `allow_pickle`: what no other format gives back is pickled
+        (default: it is refused). Raises StoreNotFound if it `must_exist` and does not.
         """
-        settings = find_settings(directory, outputs, level, small_outputs)
+        settings = find_settings(directory, outputs, level, small_outputs, allow_pickle)
         place = store_to_read(settings) if must_exist else store_to_create(settings)
         return cls._of(place.absolute(), settings)
 
@@ -121,19 +126,23 @@ class RunStore:
             settings.level,
             settings.small_outputs,
             settings.options,
+            allow_pickle=settings.allow_pickle,
         )
 
     @classmethod
-    def in_memory(cls) -> "RunStore":
+    def in_memory(cls, *, allow_pickle: bool = False) -> "RunStore":
         """A store that lives as long as this object; for tests and notebooks."""
-        store = cls(None, f"memory://runstore-{secrets.token_hex(8)}", "fast")
+        outputs = f"memory://runstore-{secrets.token_hex(8)}"
+        store = cls(None, outputs, "fast", allow_pickle=allow_pickle)
         store._database = Database.in_memory()
         return store
 
     def with_outputs(self, outputs: str) -> "RunStore":
         """The same store, with another place for outputs."""
         assert self.directory is not None, "outputs of a store in memory stay in memory"
-        settings = find_settings(self.directory, outputs, self.level, self.small_outputs)
+        settings = find_settings(
+            self.directory, outputs, self.level, self.small_outputs, self.allow_pickle
+        )
         return RunStore._of(self.directory, settings)
 
     # Runs
@@ -242,6 +251,7 @@ class RunStore:
         return OutputStore(
             [self._base(base, durable=durable) for base in state.bases],
             pack=state.small_outputs == "pack",
+            allow_pickle=self.allow_pickle,
         )
 
     def _base(self, base: str, *, durable: bool) -> Base:

@@ -386,9 +386,14 @@ class Attempt:
             return serialize(value, op.declared[output], out.serializer, out.compress)
         except NotStorable as error:
             check_output(self._ticket.step_key, op, output, value)
-            raise NotStorable(
-                f"step {self._ticket.step_key!r}, output {output!r}: {error}"
-            ) from None
+            refused = error
+        assert self._outputs is not None
+        if out.serializer is None and self._outputs.allow_pickle:
+            try:
+                return serialize(value, op.declared[output], "pickle", out.compress)
+            except NotStorable as error:
+                refused = error
+        raise NotStorable(f"step {self._ticket.step_key!r}, output {output!r}: {refused}")
 
     # What may be given
 

@@ -71,7 +71,11 @@ class Flight(NamedTuple):
 class OutputStore:
     """The outputs of one run, over the bases that its log declares; `pack`: small ones share objects."""
 
-    def __init__(self, bases: Sequence[Base], *, pack: bool = False) -> None:
+    def __init__(
+        self, bases: Sequence[Base], *, pack: bool = False, allow_pickle: bool = False
+    ) -> None:
+        self.allow_pickle = allow_pickle
+        """Whoever stores here may pickle what no other format gives back."""
         self._bases = list(bases)
         self._pool: ThreadPoolExecutor | None = None
         self._packer = Packer(self._write_segment_later) if pack else None

@@ -8,7 +8,7 @@ from typing import Any
 
 REMEDIES = (
     "annotate the output with a type that JSON can hold, register a serializer (runstore.register_serializer) and "
-    "name it in Out(serializer=…), or allow pickle with Out(serializer='pickle')"
+    "name it in Out(serializer=…), or allow pickle with Out(serializer='pickle') or allow_pickle = true"
 )
 
 _CONTAINERS = (list, tuple, dict, set, frozenset)
