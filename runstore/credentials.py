@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-SHORTEST = 4
+SHORTEST = 5
 """Characters of what is taken for a secret; a shorter one would take apart words that have nothing to do with it."""
 
 _SECRET_NAME = re.compile(

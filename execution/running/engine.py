@@ -27,7 +27,7 @@ from execution.running.inputs import InputLost, InputResolver
 from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told
 from runstore import failpoints
-from runstore.errors import RunStoreError
+from runstore.errors import RunStoreError, StorageFailed
 from runstore.keys import parse_step_key
 from runstore.log.events import (
     STORES,
@@ -158,6 +158,11 @@ class Engine:
         except (KeyboardInterrupt, ResourceFailed) as error:
             self._stop = str(error) or "interrupted"
             self._cancel()
+            raise
+        except StorageFailed:
+            # Outputs cannot be written; what is known of other steps goes on disk, if the log's disk still takes it.
+            with contextlib.suppress(RunStoreError):
+                self._recorder.commit()
             raise
         finally:
             self._executor.close()

@@ -30,7 +30,8 @@ class RemoteBase:
         learn_options(options or {})
         self._filesystem, self._prefix = _open(url, self._options(options or {}))
         self._requests = Requests()
-        self._in_memory = scheme_of(url) == "memory"
+        # Filesystems that are not asynchronous have one connection, which is not to be shared between threads.
+        self._in_flight = IN_FLIGHT if getattr(self._filesystem, "async_impl", False) else 1
 
     def _options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """What the filesystem is opened with; what is not said comes from the ecosystem's usual places."""
@@ -39,7 +40,7 @@ class RemoteBase:
     @property
     def writes(self) -> int:
         """How many writes are worth having in flight."""
-        return 1 if self._in_memory else IN_FLIGHT
+        return self._in_flight
 
     reads = window = writes
 
@@ -131,7 +132,7 @@ class RemoteBase:
         return f"{self._prefix}/{path}"
 
     def _put(self, path: str, data: bytes, sha256: str) -> None:
-        mode = {"mode": "create"} if self._in_memory else {}
+        mode = {"mode": "create"} if scheme_of(self.root) == "memory" else {}
         self._filesystem.pipe_file(self._at(path), data, **mode)
 
     def _get(self, path: str, offset: int, size: int | None) -> bytes:
@@ -156,7 +157,7 @@ def _age_s(facts: Mapping[str, Any]) -> float:
 
 def is_precondition(error: BaseException) -> bool:
     """True where a service says that there is an object already."""
-    return code_of(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict")
+    return code_of(error) in ("PreconditionFailed", "412")
 
 
 def _open(url: str, options: dict[str, Any]) -> tuple[Any, str]:

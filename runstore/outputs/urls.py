@@ -70,11 +70,10 @@ def _split(url: str) -> SplitResult:
 
 
 def secrets_of(url: str) -> set[str]:
-    """All of a URL that may be a credential."""
+    """All of a URL that may be a credential; the name of a user alone is none."""
     parts = urlsplit(url)
     secrets = {
         parts.netloc.rpartition("@")[0],
-        parts.username or "",
         parts.password or "",
         parts.query,
         parts.fragment,

@@ -9,7 +9,7 @@ import pytest
 
 from execution import DynamicOut, DynamicOutput, RetryPolicy, execute, job, op, resume
 from execution.executors import in_process
-from runstore import RunStore, TransferFailed, store
+from runstore import RunStore, StorageFailed, TransferFailed, store
 from runstore.log.events import (
     DynamicOutputStored,
     OutputStored,
@@ -19,6 +19,7 @@ from runstore.log.events import (
     StepSucceeded,
 )
 from runstore.outputs.remote import RemoteBase
+from runstore.testing import Point, record_points
 
 COUNT = 40
 
@@ -279,3 +280,36 @@ def test_no_reference_names_bytes_that_are_not_there(opened: RunStore, far: type
     assert all(outputs.are_there(references, deep=True))
     assert all(one.offset is not None for one in references) is (opened.small_outputs == "pack")
     assert list(result.output_for_node("twice")) == [str(number) for number in range(COUNT)]
+
+
+@pytest.mark.usefixtures("always_worth_it")
+def test_what_is_known_is_kept_where_outputs_cannot_be_written(
+    tmp_path: Any, far: type[Far]
+) -> None:
+    """A storage that refuses stops the run; all that was told before is in the log, and does not run again."""
+
+    def refusing(path: str) -> None:
+        if path == "inc/result/20.json":
+            raise StorageFailed(f"{path}: no space left")
+
+    far.before_write = staticmethod(refusing)
+    with RunStore.open(tmp_path / "s", f"memory://{secrets.token_hex(8)}", "fast") as opened:
+
+        def stopped() -> None:
+            with pytest.raises(StorageFailed, match="no space left"):
+                execute(chained, opened, run_id="r")
+
+        points = record_points(stopped)
+        told = [str(point.subject.step) for point in points if is_success(point)]
+        kept = [event.step for _, event in opened.events("r") if isinstance(event, StepSucceeded)]
+        assert told == kept
+        assert len(told) > 10
+        far.before_write = staticmethod(lambda path: None)
+        running.clear()
+        assert resume("r", opened, job=chained).output_for_node("total") == EXPECTED
+        assert not set(running) & set(kept)
+
+
+def is_success(point: Point) -> bool:
+    """True for the appending of a success."""
+    return point.name == "event.after" and isinstance(point.subject, StepSucceeded)
