@@ -4,7 +4,8 @@ Each fault comes from a proxy between the run and a real server, and each test a
 """
 
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +29,14 @@ from tests.object_stores.proxy import (
     RESET,
     SILENCE,
     SLOW_DOWN,
-    Fault,
     Proxy,
     Request,
 )
 
-REQUESTS = 122
-"""Of a run without a fault: 61 outputs are written, and 61 read by a step or by whoever asks for the values."""
-STEP = 40
-"""Every so many requests one is hit, in a run of the default tier."""
+EACH = 61
+"""Writes of a run without a fault, and reads, by a step or by whoever asks for the values."""
+STEP = 25
+"""Every so many writes, and reads, one is hit in a run of the default tier."""
 
 
 @pytest.fixture(autouse=True)
@@ -56,21 +56,22 @@ def new_scene(moto: Moto, folder: Path, name: str) -> tuple[Scene, str]:
     return scene, bucket
 
 
-def can_hit(kind: str, request: Request) -> bool:
-    """True where a fault makes a difference: only an answer with a body can be cut."""
-    return kind != BODY_CUT or request.method == "GET"
+def methods_of(kind: str) -> tuple[str, ...]:
+    """What a fault makes a difference to: only an answer with a body can be cut."""
+    return ("GET",) if kind == BODY_CUT else ("PUT", "GET")
 
 
-def every(step: int, first: int, kind: str) -> Callable[[Request], bool]:
-    """True for each `step`-th request from the `first` on, and for no repetition of one that was hit."""
-    seen, hit = [0], set[tuple[str, str]]()
+def every(step: int, first: int, methods: Iterable[str]) -> Callable[[Request], bool]:
+    """True for each `step`-th request of each method from the `first` on, and for no repetition of one that was hit."""
+    seen, hit = Counter[str](), set[tuple[str, str]]()
 
     def is_hit(request: Request) -> bool:
-        if not can_hit(kind, request):
-            return False
         what = (request.method, request.target)
-        seen[0] += 1
-        if seen[0] % step != first % step or what in hit:
+        if request.method not in methods or what in hit:
+            return False
+        number = seen[request.method]
+        seen[request.method] += 1
+        if number < first or (number - first) % step:
             return False
         hit.add(what)
         return True
@@ -79,33 +80,36 @@ def every(step: int, first: int, kind: str) -> Callable[[Request], bool]:
 
 
 def run_with_faults(
-    kind: str, first: int, step: int, moto: Moto, proxy: Proxy, folder: Path
-) -> Fault:
-    """A run that is hit at each `step`-th request: the same values, whole objects, nothing left over, no step twice."""
+    kind: str, where: Callable[[Request], bool], moto: Moto, proxy: Proxy, folder: Path
+) -> list[Request]:
+    """A run that is hit: the same values, whole objects, nothing left over, no step twice. What was hit."""
     proxy.clear()
-    scene, bucket = new_scene(moto, folder, f"{kind} {first}")
-    fault = proxy.inject(kind, where=every(step, first, kind), times=10**6)
+    bucket = moto.fresh_bucket()
+    scene = Scene(folder / bucket, f"s3://{bucket}/place")
+    scene.folder.mkdir()
+    fault = proxy.inject(kind, where=where, times=10**6)
     result = scene.execute()
     assert result.success
     assert values(result) == EXPECTED
     called = scene.take_calls()
     assert len(called) == len(set(called))
-    assert fault.fired
     assert not [request for request in proxy.requests if request.is_listing]
     assert_whole(scene, moto, bucket, "place")
     assert unfinished_uploads(moto, bucket) == []
-    return fault
+    return fault.fired
 
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_a_fault_now_and_then(
     kind: str, moto: Moto, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hit at every fortieth request, a run ends as if nothing had been, and no step runs twice."""
+    """Hit at every 25th write and every 25th read, a run ends as if nothing had been, and no step runs twice."""
     lead_to(monkeypatch, moto, proxy.endpoint)
     first = random.Random(kind).randrange(STEP)
-    fault = run_with_faults(kind, first, STEP, moto, proxy, tmp_path)
-    assert len(fault.fired) >= 2
+    where = every(STEP, first, methods_of(kind))
+    fired = run_with_faults(kind, where, moto, proxy, tmp_path)
+    assert len(fired) >= 2 * len(methods_of(kind))
+    assert {request.method for request in fired} == set(methods_of(kind))
 
 
 @pytest.mark.slow
@@ -116,9 +120,10 @@ def test_a_fault_at_each_request(
 ) -> None:
     """Hit once, at any single request, a run ends as if nothing had been."""
     lead_to(monkeypatch, moto, proxy.endpoint)
-    for number in range(REQUESTS // (2 if kind == BODY_CUT else 1)):
-        fault = run_with_faults(kind, number, 10**6, moto, proxy, tmp_path)
-        assert len(fault.fired) == 1
+    for method in methods_of(kind):
+        for number in range(EACH):
+            where = every(10**6, number, (method,))
+            assert len(run_with_faults(kind, where, moto, proxy, tmp_path)) == 1
 
 
 def test_the_same_request_hit_until_it_is_given_up(
@@ -284,7 +289,7 @@ def test_no_success_before_its_bytes(
     """At each success in the log of a living run, the bytes of that step are in the bucket already."""
     lead_to(monkeypatch, moto, proxy.endpoint)
     scene, _ = new_scene(moto, tmp_path, "order")
-    proxy.inject(REPLY_LOST, where=every(7, 3, REPLY_LOST), times=10**6)
+    proxy.inject(REPLY_LOST, where=every(7, 3, ("PUT",)), times=10**6)
     answered: list[int] = []
 
     def look(name: str, subject: Any) -> None:
