@@ -23,8 +23,6 @@ RUN = "the-run"
 URL_SECRET = "canary-password-in-url"
 OPTION_KEY, OPTION_SECRET = "canary-key-in-options", "canary-secret-in-options"
 TOKEN = "canary-token-in-environment"
-SECRETS = ("canary-",)
-"""What every secret of these tests begins with."""
 
 
 class Shell:

@@ -138,23 +138,22 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def kill_at_points(server: Moto, folder: Path, empty_store: Path, sample: int | None) -> None:
-    """Kill a run at some of its points, or at all; each time resume it and hold it against its log."""
+    """Kill a run at its points, or at some; each time all that the log names is whole, and a resume does the rest."""
+    place = f"s3://{server.fresh_bucket()}/some/place"
     points = failpoints_for(
-        record_points(three_stages.Scene(folder / "points", outputs=new_place(server)).execute)
+        record_points(three_stages.Scene(folder / "points", outputs=place).execute)
     )
     assert {point.point for point in points} >= {"output.before", "output.after", "commit.after"}
     if sample is not None:
         points = random.Random("points of a run on moto").sample(points, sample)
     for failpoint in points:
-        scene = three_stages.Scene(folder / "run", outputs=new_place(server))
+        bucket = server.fresh_bucket()
+        scene = three_stages.Scene(folder / "run", outputs=f"s3://{bucket}/some/place")
         reset(scene, empty_store)
         kill_run(scene.execute, failpoint)
+        if scene.open().has_run(RUN):
+            assert_whole(scene, server, bucket, "some/place")
         resume_and_check(scene, f"{failpoint}", window=WINDOW)
-
-
-def new_place(server: Moto) -> str:
-    """A bucket for one run."""
-    return f"s3://{server.fresh_bucket()}/some/place"
 
 
 def test_kill_at_some_points_on_s3(

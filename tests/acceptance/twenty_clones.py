@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from execution import (
     DynamicOut,
@@ -167,13 +167,19 @@ def assert_only_what_was_in_flight_runs_again(
     assert len(again) <= window
 
 
-def assert_whole(scene: Scene, server: ObjectStore, bucket: str, prefix: str) -> None:
+class HasStore(Protocol):
+    """Where a run's log is."""
+
+    def open(self) -> RunStore:
+        """The store, not yet opened on disk."""
+
+
+def assert_whole(scene: HasStore, server: ObjectStore, bucket: str, prefix: str) -> None:
     """The bytes of every output that the log names are there, as an independent client sees them."""
     found = objects(server, bucket)
     with scene.open() as store:
         events = [event for _, event in store.events(RUN)]
     stored = [event.reference for event in events if isinstance(event, STORES)]
-    assert stored
     for reference in stored:
         data = found[f"{prefix}/{RUN}/{reference.path}"]
         offset = getattr(reference, "offset", None)
