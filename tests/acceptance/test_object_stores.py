@@ -72,10 +72,11 @@ def run_until_held(scene: Scene, held: str) -> list[str]:
     words = ["run", JOB, "--run-id", RUN, "--store", str(scene.store), "--config", str(config)]
     if scene.outputs:
         words += ["--outputs", scene.outputs]
+    environment = {"PYTHONPATH": str(ROOT), "RUNSTORE_SMALL_OUTPUTS": scene.small_outputs}
     process = subprocess.Popen(
         [sys.executable, "-m", "execution.cli.main", *words],
         cwd=scene.folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -91,9 +92,16 @@ def run_until_held(scene: Scene, held: str) -> list[str]:
     return scene.take_calls()
 
 
-@pytest.mark.parametrize("place", ["disk", *STORES])
+@pytest.mark.parametrize(
+    ("place", "small_outputs"),
+    [*((place, "file") for place in ("disk", *STORES)), ("moto", "pack")],
+)
 def test_killed_in_the_middle_of_a_fan_out(
-    place: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    place: str,
+    small_outputs: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A killed process costs what was in flight: 1 step on a disk, up to 16 elsewhere; the end is the same."""
     outputs, window = None, 1
@@ -101,9 +109,10 @@ def test_killed_in_the_middle_of_a_fan_out(
         server = request.getfixturevalue(place)
         lead_to(monkeypatch, server)
         outputs, window = f"s3://{server.fresh_bucket()}/some/place", WINDOW
-    scene = Scene(tmp_path, outputs)
+    scene = Scene(tmp_path, outputs, small_outputs=small_outputs)
     called = run_until_held(scene, "shift[11]")
     crashed = scene.state()
+    assert crashed.small_outputs == small_outputs
     result = scene.resume()
     assert result.success
     assert values(result) == EXPECTED
@@ -125,7 +134,7 @@ def test_killed_with_outputs_in_memory(tmp_path: Path) -> None:
 # Killed at every point
 
 
-SAMPLE = {"memory": 40, "moto": 6}
+SAMPLE = {"memory": 40, "moto": 4}
 """Points in the default tier; all of them in the slow one."""
 
 
@@ -137,18 +146,26 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-def kill_at_points(server: Moto, folder: Path, empty_store: Path, sample: int | None) -> None:
+def kill_at_points(
+    server: Moto, folder: Path, empty_store: Path, sample: int | None, small_outputs: str = "file"
+) -> None:
     """Kill a run at its points, or at some; each time all that the log names is whole, and a resume does the rest."""
     place = f"s3://{server.fresh_bucket()}/some/place"
     points = failpoints_for(
-        record_points(three_stages.Scene(folder / "points", outputs=place).execute)
+        record_points(
+            three_stages.Scene(
+                folder / "points", outputs=place, small_outputs=small_outputs
+            ).execute
+        )
     )
     assert {point.point for point in points} >= {"output.before", "output.after", "commit.after"}
     if sample is not None:
         points = random.Random("points of a run on moto").sample(points, sample)
     for failpoint in points:
         bucket = server.fresh_bucket()
-        scene = three_stages.Scene(folder / "run", outputs=f"s3://{bucket}/some/place")
+        scene = three_stages.Scene(
+            folder / "run", outputs=f"s3://{bucket}/some/place", small_outputs=small_outputs
+        )
         reset(scene, empty_store)
         kill_run(scene.execute, failpoint)
         if scene.open().has_run(RUN):
@@ -156,25 +173,36 @@ def kill_at_points(server: Moto, folder: Path, empty_store: Path, sample: int | 
         resume_and_check(scene, f"{failpoint}", window=WINDOW)
 
 
+@pytest.mark.parametrize("small_outputs", ["file", "pack"])
 def test_kill_at_some_points_on_s3(
-    moto: Moto, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+    small_outputs: str,
+    moto: Moto,
+    tmp_path: Path,
+    empty_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed at points drawn with a fixed seed, a run whose outputs are in S3 resumes to the same result."""
     lead_to(monkeypatch, moto)
     monkeypatch.setattr(recorder, "GROUP_S", COMMITS["each"])
-    kill_at_points(moto, tmp_path, empty_store, SAMPLE["moto"])
+    kill_at_points(moto, tmp_path, empty_store, SAMPLE["moto"], small_outputs)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("small_outputs", ["file", "pack"])
 @pytest.mark.parametrize("commits", COMMITS)
 def test_kill_at_every_point_on_s3(
-    commits: str, moto: Moto, tmp_path: Path, empty_store: Path, monkeypatch: pytest.MonkeyPatch
+    commits: str,
+    small_outputs: str,
+    moto: Moto,
+    tmp_path: Path,
+    empty_store: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Killed at each point that an uninterrupted run passes, a run with outputs in S3 resumes to the same result."""
     lead_to(monkeypatch, moto)
     monkeypatch.setattr(recorder, "GROUP_S", COMMITS[commits])
-    kill_at_points(moto, tmp_path, empty_store, None)
+    kill_at_points(moto, tmp_path, empty_store, None, small_outputs)
 
 
 @pytest.mark.usefixtures("_no_objects")

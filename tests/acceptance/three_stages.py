@@ -89,6 +89,7 @@ class Scene:
     level: str = "fast"
     outputs: str | None = None
     """Where outputs go; None: into the store."""
+    small_outputs: str = "file"
 
     @property
     def store(self) -> Path:
@@ -118,7 +119,7 @@ class Scene:
 
     def open(self) -> RunStore:
         """The store, not yet opened on disk."""
-        return RunStore.open(self.store, self.outputs, self.level)  # type: ignore[arg-type]
+        return RunStore.open(self.store, self.outputs, self.level, small_outputs=self.small_outputs)  # type: ignore[arg-type]
 
     def state(self) -> RunState:
         """The fold of what is on disk."""

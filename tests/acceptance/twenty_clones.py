@@ -98,6 +98,7 @@ class Scene:
     folder: Path
     outputs: str | None = None
     level: str = "durable"
+    small_outputs: str = "file"
 
     @property
     def config(self) -> dict[str, Any]:
@@ -116,7 +117,7 @@ class Scene:
 
     def open(self) -> RunStore:
         """The store, not yet opened on disk."""
-        return RunStore.open(self.store, self.outputs, self.level)  # type: ignore[arg-type]
+        return RunStore.open(self.store, self.outputs, self.level, small_outputs=self.small_outputs)  # type: ignore[arg-type]
 
     def execute(self) -> RunResult:
         """Start the run."""
