@@ -152,61 +152,56 @@ def _was_started(state: RunState, node: Node) -> bool:
     return any(any(state.steps(node, prefix).status) for prefix in state.prefixes(node))
 
 
-def reads(state: RunState) -> dict[int, tuple[StepId, str]]:
-    """Every stored output that the steps still to run will read: seq of its event -> (step that stored it, label).
-
-    Labels are those of `StepInvalidated.lost`: `output`, or `output[key]` for a piece of a dynamic output.
+def reads(state: RunState) -> list[int]:
+    """The stored outputs that the steps still to run will read, by the seqs of their events; without those that are
+    known to be lost.
     """
-    found: dict[int, tuple[StepId, str]] = {}
+    found: dict[int, None] = {}  # each once, in the order in which it will be read
     for node in state.graph.nodes:
         wires = [wire for wire in state.graph.wires[node.name] if wire.reads]
-        if not wires:
-            continue
         collected: set[tuple[int, KeyPath]] = set()
-        for prefix in state.prefixes(node):
-            if not any(status in state.steps(node, prefix).status for status in TO_RUN):
-                continue
-            for step in _steps_below(state, node, prefix):
-                for wire in wires if state.status(step) in TO_RUN else ():
-                    path = wire.path(step.key_path)
-                    if isinstance(wire.source, FromCollect):
-                        if (id(wire), path) in collected:  # the same for many steps
-                            continue
-                        collected.add((id(wire), path))
-                        found.update(_collected(state, wire, path))
-                    else:
-                        found.update(_stored(state, wire, path))
-    return found
+        for key_path in _to_be_run(state, node) if wires else ():
+            for wire in wires:
+                path = wire.path(key_path)
+                if not isinstance(wire.source, FromCollect):
+                    found.update(dict.fromkeys(_stored(state, wire, path)))
+                elif (id(wire), path) not in collected:  # the same for many steps
+                    collected.add((id(wire), path))
+                    found.update(dict.fromkeys(_collected(state, wire, path)))
+    return list(found)
 
 
-def _steps_below(state: RunState, node: Node, prefix: KeyPath) -> Iterator[StepId]:
-    expansion = state.expansion_under(node, prefix) if node.scope else None
-    if expansion is None:
-        return iter(() if node.scope else [StepId(node.name, ())])
-    return (StepId(node.name, (*prefix, key)) for key in expansion.ordered_keys())
+def _to_be_run(state: RunState, node: Node) -> Iterator[KeyPath]:
+    for prefix in state.prefixes(node):
+        status = state.steps(node, prefix).status
+        if not any(one in status for one in TO_RUN):
+            continue
+        if not node.scope:
+            yield prefix
+        elif expansion := state.expansion_under(node, prefix):
+            for key, slot in zip(expansion.ordered_keys(), expansion.order, strict=True):
+                if status[slot] in TO_RUN:
+                    yield (*prefix, key)
 
 
-_Stored = tuple[int, tuple[StepId, str]]
-"""Seq of the event that stored an output, and the step and label of it."""
-
-
-def _stored(state: RunState, wire: Wire, path: KeyPath) -> Iterator[_Stored]:
-    """What is read through a wire at a path; nothing where it was skipped."""
+def _stored(state: RunState, wire: Wire, path: KeyPath) -> tuple[int, ...]:
+    """What is read through a wire at a path; nothing where it was skipped, or is known to be lost."""
     source = wire.source
     if wire.pieces:
         owner = StepId(source.node, path[:-1])
         counts = state.status(owner) == SUCCEEDED or owner in state.lost
         level = Level(source.node, source.output)
         seq = state.piece_seq(level, owner.key_path, path[-1]) if counts else 0
-        label = str(StepId(source.output, path[-1:]))
     else:
-        owner, label = StepId(source.node, path), source.output
-        seq = state.kept_seq(owner, label)
-    if seq:
-        yield seq, (owner, label)
+        owner = StepId(source.node, path)
+        seq = state.kept_seq(owner, source.output)
+    if seq and owner in state.lost:
+        label = StepId(source.output, path[-1:] if wire.pieces else ())
+        seq = 0 if str(label) in state.lost[owner] else seq
+    return (seq,) if seq else ()
 
 
-def _collected(state: RunState, wire: Wire, path: KeyPath, depth: int = 0) -> Iterator[_Stored]:
+def _collected(state: RunState, wire: Wire, path: KeyPath, depth: int = 0) -> Iterator[int]:
     """What a collect reads, below a path."""
     assert isinstance(wire.source, FromCollect)
     maker_path = tuple([path[place] for place in wire.makers[depth]])
@@ -220,12 +215,11 @@ def _collected(state: RunState, wire: Wire, path: KeyPath, depth: int = 0) -> It
         for key in expansion.ordered_keys():
             yield from _stored(state, wire, (*path, key))
     else:
-        node, output = wire.source.node, wire.source.output
         columns = state.steps(wire.producer, path)
-        seqs, status = columns.outputs[output], columns.status
-        for key, slot in zip(expansion.ordered_keys(), expansion.order, strict=True):
+        seqs, status = columns.outputs[wire.source.output], columns.status
+        for slot in expansion.order:
             if status[slot] == SUCCEEDED and seqs[slot]:
-                yield seqs[slot], (StepId(node, (*path, key)), output)
+                yield seqs[slot]
 
 
 def has_read(state: RunState, owner: StepId, output: str, key: str | None) -> StepId | None:

@@ -234,11 +234,7 @@ def _invalidate_lost(recorder: Recorder, outputs: OutputStore) -> tuple[str, ...
     checked: set[int] = set()
     lost: list[str] = []
     while True:
-        wanted = [
-            seq
-            for seq, (owner, label) in reads(state).items()
-            if seq not in checked and label not in state.lost.get(owner, ())
-        ]
+        wanted = [seq for seq in reads(state) if seq not in checked]
         there = outputs.are_there(recorder.references(wanted), deep=deep)
         missing = [seq for seq, is_there in zip(wanted, there, strict=True) if not is_there]
         checked.update(wanted)
