@@ -44,16 +44,9 @@ class EventLog:
 
     def read_some(self, run: int, seqs: Sequence[int]) -> dict[int, str]:
         """Seq -> body of the named rows."""
-        marks = ",".join("?" * len(seqs))
-        rows = (
-            dict(
-                self._database.query(
-                    f"{_READ_SOME} ({marks})", [row_id(run, seq) for seq in seqs]
-                ).fetchall()
-            )
-            if seqs
-            else {}
-        )
+        first, marks = row_id(run), ",".join("?" * len(seqs))
+        found = self._database.query(f"{_READ_SOME} ({marks})", [first + seq for seq in seqs])
+        rows: dict[int, str] = dict(found.fetchall())
         if len(rows) != len(set(seqs)):
             raise _missing(run, next(seq for seq in seqs if seq not in rows))
         return rows

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from runstore import failpoints
 from runstore.errors import LogDamaged, RunAlive, StorageFailed
 from runstore.log.claims import BEAT_S, Claims
-from runstore.log.codec import LogDigest, decode, encode
+from runstore.log.codec import LogDigest, decode, decode_reference, encode
 from runstore.log.database import CommitUncertain, Connection, Database
 from runstore.log.event_log import EventLog
 from runstore.log.events import (
@@ -194,7 +194,7 @@ class Recorder:
             return found
         pending = seq - self._first_pending
         if pending >= 0:
-            return reference_of(decode(self._pending[pending], self.run_id, seq))
+            return decode_reference(self._pending[pending], self.run_id, seq)
         return self._near.read_ahead(seq, self._stored(seq))
 
     def _stored(self, seq: int) -> Iterator[tuple[int, OutputReference]]:
@@ -212,9 +212,8 @@ class Recorder:
             pending = self._first_pending
             bodies = self._log.read_some(self._run, [seq for seq in batch if seq < pending])
             for seq in batch:
-                yield reference_of(
-                    decode(bodies.get(seq) or self._pending[seq - pending], self.run_id, seq)
-                )
+                body = bodies[seq] if seq < pending else self._pending[seq - pending]
+                yield decode_reference(body, self.run_id, seq)
 
     def event(self, seq: int) -> AnyEvent:
         """One event of this run, pending or on disk."""

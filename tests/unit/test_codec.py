@@ -11,12 +11,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runstore.errors import NotStorable
+from runstore.errors import NotStorable, RunStoreError
 from runstore.exactness import same
-from runstore.log.codec import HASHED_TOGETHER, LogDigest, check_exact, decode, encode, keys_digest
-from runstore.log.events import RunStarted, StepSucceeded
+from runstore.log.codec import (
+    HASHED_TOGETHER,
+    LogDigest,
+    check_exact,
+    decode,
+    decode_reference,
+    encode,
+    keys_digest,
+)
+from runstore.log.events import STORES, AnyEvent, RunStarted, StepSucceeded
 from tests.unit.logs import T0, run_started
-from tests.unit.strategies import json_values, mapping_keys
+from tests.unit.strategies import instances, json_values, mapping_keys
 
 
 class Size(enum.IntEnum):
@@ -170,3 +178,14 @@ def test_a_row_is_exactly_this() -> None:
     assert encode(event) == (
         '{"kind":"StepSucceeded","step":"echo[a]","duration_s":0.25,"epoch":2,"time":"2026-11-22T18:00:00Z"}'
     )
+
+
+@given(instances(AnyEvent))
+def test_a_reference_is_read_out_of_just_the_rows_that_hold_one(event: AnyEvent) -> None:
+    """It is the event's own; a row that stores no output is refused by its seq."""
+    body = encode(event)
+    if isinstance(event, STORES):
+        assert decode_reference(body, "night", 7) == event.reference
+    else:
+        with pytest.raises(RunStoreError, match="run 'night', seq 7"):
+            decode_reference(body, "night", 7)
