@@ -106,10 +106,10 @@ def parse_step_key(text: str) -> tuple[str, KeyPath]:
         return node, ()
     if not node or not rest.endswith("]"):
         raise InvalidKey(f"{text!r} is not a step key; write 'op' or 'op[key]'")
-    keys = rest[:-1].split("][")
-    if "%" in rest or len(keys) > 1 or "[" in rest or "]" in rest[:-1] or not keys[0]:
-        return node, tuple([_unescape(key, text) for key in keys])
-    return node, (keys[0],)
+    inside = rest[:-1]
+    if "%" in inside or "]" in inside or "[" in inside or not inside:
+        return node, tuple([_unescape(key, text) for key in inside.split("][")])
+    return node, (inside,)
 
 
 def _unescape(key: str, text: str) -> str:

@@ -55,6 +55,8 @@ from runstore.log.transitions import (
     SUCCEEDED,
 )
 
+_NOTHING_OPEN: Final[dict[str, OpenExpansion]] = {}
+
 
 class RunState(ExpandedGraph):
     """The fold of a run's events. `apply` is the only way in."""
@@ -93,7 +95,8 @@ class RunState(ExpandedGraph):
         self.hook_failures: dict[str, tuple[int, int]] = {}
         """Hook -> how many of its calls have failed, and the seq of the first `HookFailed`."""
         self._open: dict[StepId, dict[str, OpenExpansion]] = {}
-        self._started_codes: dict[StepId, str] = {}
+        self._new_codes: dict[StepId, str] = {}
+        """Running step -> its code, where no finished work of its node came to be by it yet."""
         self._placed: tuple[str, tuple[StepId, Steps, int] | None] = ("", None)
 
     # What it answers
@@ -139,14 +142,15 @@ class RunState(ExpandedGraph):
         elif event.epoch != self.epoch or self.ended is not None or not self.seq:
             self._check_epoch(seq, event, self.epoch)
             raise self._damaged(seq, f"{kind.__name__} stands after the end of the run")
-        if event.time < self.time:
+        time = event.time
+        if time < self.time:
             raise self._damaged(seq, "is older than the row before it; rows were swapped or edited")
         try:
             settled: StepId | None = _APPLY[kind](self, seq, event)
         except InvalidKey as error:
             raise self._damaged(seq, str(error)) from None
         self.seq = seq
-        self.time = event.time
+        self.time = time
         return settled
 
     def _check_epoch(self, seq: int, event: AnyEvent, epoch: int) -> None:
@@ -188,7 +192,7 @@ class RunState(ExpandedGraph):
             self._set_pending(step, INTERRUPTED)
         for step in self.failures:
             self._set_pending(step, FAILED_BEFORE)
-        self.running, self.failures, self._open, self._started_codes = {}, {}, {}, {}
+        self.running, self.failures, self._open, self._new_codes = {}, {}, {}, {}
         self.retries = {}
         self.ended = None
 
@@ -207,25 +211,23 @@ class RunState(ExpandedGraph):
 
     def _step_started(self, seq: int, event: StepStarted | StepReused) -> None:
         step, columns, slot = self._move(seq, event, event.step)
-        if event.attempt != columns.attempts[slot] + 1:
-            raise self._damaged(
-                seq, f"starts attempt {event.attempt} after attempt {columns.attempts[slot]}"
-            )
-        columns.attempts[slot] += 1
+        before, node = columns.attempts[slot], step.node
+        if event.attempt != before + 1:
+            raise self._damaged(seq, f"starts attempt {event.attempt} after attempt {before}")
+        columns.attempts[slot] = before + 1
         self.running[step] = seq
         if self.waiting:
             self.waiting.pop(step, None)
-        if not self.lost or step not in self.lost:
+        if before and step not in self.lost:
             columns.clear_outputs(slot)
-        self._started_codes[step] = event.code
-        dynamic = self.graph.dynamic_outputs[step.node]
+        if event.code not in self.codes.get(node, ()):
+            self._new_codes[step] = event.code
+        dynamic = self.graph.dynamic_outputs[node]
         if dynamic:
             self._open[step] = {output: OpenExpansion() for output in dynamic}
 
     def _output_stored(self, seq: int, event: OutputStored) -> None:
-        step, columns, slot = self._move(seq, event, event.step)
-        if event.attempt != columns.attempts[slot]:
-            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
+        step, columns, slot = self._go_on(seq, event, event.step, event.attempt)
         column = columns.outputs.get(event.output)
         if column is None:
             raise self._damaged(
@@ -235,10 +237,8 @@ class RunState(ExpandedGraph):
             column[slot] = seq
 
     def _dynamic_output_stored(self, seq: int, event: DynamicOutputStored) -> None:
-        step, columns, slot = self._move(seq, event, event.step)
-        if event.attempt != columns.attempts[slot]:
-            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
-        piece = self._open[step].get(event.output) if step in self._open else None
+        step = self._go_on(seq, event, event.step, event.attempt)[0]
+        piece = self._open.get(step, _NOTHING_OPEN).get(event.output)
         if piece is None or piece.sealed or event.mapping_key in piece.keys:
             raise self._damaged(
                 seq,
@@ -248,10 +248,8 @@ class RunState(ExpandedGraph):
         piece.seqs.append(seq)
 
     def _expansion_sealed(self, seq: int, event: ExpansionSealed) -> None:
-        step, columns, slot = self._move(seq, event, event.step)
-        if event.attempt != columns.attempts[slot]:
-            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
-        piece = self._open[step].get(event.output) if step in self._open else None
+        step = self._go_on(seq, event, event.step, event.attempt)[0]
+        piece = self._open.get(step, _NOTHING_OPEN).get(event.output)
         if piece is None or piece.sealed:
             raise self._damaged(
                 seq, f"seals output {event.output!r} of {event.step!r}, which is not open"
@@ -268,19 +266,14 @@ class RunState(ExpandedGraph):
             raise self._damaged(seq, f"names step {event.step!r}, which is not in the graph")
 
     def _step_succeeded(self, seq: int, event: StepSucceeded) -> StepId:
-        step, columns, slot = self._move(seq, event, event.step)
-        if event.attempt != columns.attempts[slot]:
-            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
+        step, columns, _ = self._go_on(seq, event, event.step, event.attempt)
         columns.settled += 1
         lost = self.lost.pop(step, None) if self.lost else None
         if self._open and step in self._open:
             self._seal_all(seq, step, lost)
         del self.running[step]
-        code, known = self._started_codes.pop(step), self.codes.get(step.node)
-        if known is None:
-            self.codes[step.node] = {code}
-        elif code not in known:
-            known.add(code)
+        if self._new_codes and step in self._new_codes:
+            self.codes.setdefault(step.node, set()).add(self._new_codes.pop(step))
         if self.retries:
             self.retries.pop(step, None)
         if self.deaths:
@@ -300,17 +293,13 @@ class RunState(ExpandedGraph):
             self._placed = ("", None)
 
     def _step_failed(self, seq: int, event: StepFailed) -> None:
-        step, columns, slot = self._move(seq, event, event.step)
-        if event.attempt != columns.attempts[slot]:
-            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
+        step = self._go_on(seq, event, event.step, event.attempt)[0]
         self.failures[step] = seq
         self.retries.pop(step, None)
         self._attempt_ended(step)
 
     def _step_retried(self, seq: int, event: StepRetried) -> None:
-        step, columns, slot = self._move(seq, event, event.step)
-        if event.attempt != columns.attempts[slot]:
-            raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
+        step = self._go_on(seq, event, event.step, event.attempt)[0]
         self.waiting[step] = event.due
         self.retries[step] = self.retries.get(step, 0) + 1
         self._attempt_ended(step)
@@ -319,7 +308,7 @@ class RunState(ExpandedGraph):
         """An attempt has failed: what it stored counts for nothing (rule F4)."""
         del self.running[step]
         self._open.pop(step, None)
-        self._started_codes.pop(step, None)
+        self._new_codes.pop(step, None)
         self.deaths.pop(step, None)
 
     def _step_skipped(self, seq: int, event: StepSkipped) -> StepId:
@@ -353,7 +342,7 @@ class RunState(ExpandedGraph):
         if columns.status[slot] in (SUCCEEDED, SKIPPED) and self.is_counted(step):
             columns.settled -= 1
         columns.status[slot], columns.why[slot] = PENDING, why
-        for known in (self.running, self.failures, self.waiting, self._open, self._started_codes):
+        for known in (self.running, self.failures, self.waiting, self._open, self._new_codes):
             known.pop(step, None)
         if why != INTERRUPTED:
             self.retries.pop(step, None)
@@ -407,16 +396,27 @@ class RunState(ExpandedGraph):
         return placed
 
     def _move(self, seq: int, event: AnyEvent, text: str) -> tuple[StepId, Steps, int]:
+        """The step of an event, moved to the status that follows from it."""
         last, placed = self._placed
         if text != last or placed is None:  # events come in runs of the same step
             placed = self._place(seq, text)
-        step, columns, slot = placed
+        _, columns, slot = placed
         status = STEP_TRANSITIONS[columns.status[slot]].get(type(event))
         if status is None:
             was = STATUS_NAMES[columns.status[slot]]
             raise self._damaged(seq, f"{type(event).__name__} of {text!r}, which is {was}")
         columns.status[slot] = status
-        return step, columns, slot
+        return placed
+
+    def _go_on(
+        self, seq: int, event: AnyEvent, text: str, attempt: int
+    ) -> tuple[StepId, Steps, int]:
+        """As `_move`, for an event of the attempt that runs."""
+        placed = self._move(seq, event, text)
+        _, columns, slot = placed
+        if attempt != columns.attempts[slot]:
+            raise self._of_another_attempt(seq, attempt, columns.attempts[slot])
+        return placed
 
     def _of_another_attempt(self, seq: int, attempt: int, running: int) -> LogDamaged:
         return self._damaged(seq, f"is of attempt {attempt}, running is attempt {running}")
