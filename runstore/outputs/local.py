@@ -99,10 +99,18 @@ class LocalBase:
 
     def size(self, path: str) -> int | None:
         """The size in bytes; None where nothing is stored."""
+        return _size(f"{self.root}/{path}")
+
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        """As `size`, of many; faster, since the way to this base is walked once for all of them."""
         try:
-            return os.stat(f"{self.root}/{path}").st_size
+            root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return [None] * len(paths)
+        try:
+            return [_size(path, root) for path in paths]
+        finally:
+            os.close(root)
 
     def found(self) -> Iterator[Found]:
         """Every file below this base, also those that a killed process has left half-written."""
@@ -152,6 +160,13 @@ class LocalBase:
     def describe(self, path: str) -> str:
         """The address as a person would type it."""
         return f"{self.root}/{path}"
+
+
+def _size(path: str, folder: int | None = None) -> int | None:
+    try:
+        return os.stat(path, dir_fd=folder).st_size
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _up_to(folder: str, root: str) -> Iterator[str]:

@@ -245,6 +245,15 @@ def test_a_folder_that_is_a_file_is_one_clear_line(base: LocalBase) -> None:
     assert base.size("op/a.bin") is None
 
 
+def test_many_sizes_at_once_are_those_of_each(base: LocalBase) -> None:
+    """Also of what is missing, lies below a file, or belongs to a base that nothing was written to yet."""
+    paths = ["op/a.bin", "op/b.bin", "op/c.bin", "op/a.bin/d.bin", "other/a.bin"]
+    assert base.sizes(paths) == [base.size(path) for path in paths] == [None] * 5
+    base.write("op/a.bin", b"xyz")
+    base.write("op/b.bin", b"")
+    assert base.sizes(paths) == [base.size(path) for path in paths] == [3, 0, None, None, None]
+
+
 # Elsewhere
 
 
