@@ -23,13 +23,12 @@ from runstore.log.event_log import EventLog
 from runstore.log.events import (
     STORES,
     AnyEvent,
-    RunResumed,
     RunStarted,
 )
 from runstore.log.expanded import StepId
 from runstore.log.messages import Message, Messages
 from runstore.log.replay import SEALED_KINDS, replay
-from runstore.log.state import RunState
+from runstore.log.state import EPOCH_KINDS, RunState
 from runstore.outputs.reference import OutputReference
 
 GROUP_S = 0.010
@@ -38,7 +37,6 @@ GROUP_EVENTS = 256
 GROUP_MESSAGES = 1_000
 LOOK_S = 0.1
 NEAR = 1024
-EPOCH_KINDS = frozenset({RunStarted, RunResumed})
 _utc_now = partial(dt.datetime.now, dt.UTC)
 _BATCH = 500  # rows read back at a time; below SQLite's limit of parameters on old builds
 

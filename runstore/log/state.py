@@ -55,6 +55,8 @@ from runstore.log.transitions import (
     SUCCEEDED,
 )
 
+EPOCH_KINDS: Final = (RunStarted, RunResumed)
+"""Events with which an epoch begins."""
 _NOTHING_OPEN: Final[dict[str, OpenExpansion]] = {}
 
 
@@ -94,10 +96,14 @@ class RunState(ExpandedGraph):
         """Step and attempt -> the hooks that its outcome is still to be told to."""
         self.hook_failures: dict[str, tuple[int, int]] = {}
         """Hook -> how many of its calls have failed, and the seq of the first `HookFailed`."""
+        self._open_epoch: int | None = None
+        """`epoch` while events of it may come: not before the first event, nor after the last."""
         self._open: dict[StepId, dict[str, OpenExpansion]] = {}
         self._new_codes: dict[StepId, str] = {}
         """Running step -> its code, where no finished work of its node came to be by it yet."""
-        self._placed: tuple[str, tuple[StepId, Steps, int] | None] = ("", None)
+        self._placed: tuple[StepId, Steps, int]
+        """The step of the last event, its columns and its slot: events come in runs of the same step."""
+        self._placed_key: str | None = None
 
     # What it answers
 
@@ -134,24 +140,30 @@ class RunState(ExpandedGraph):
 
         Raises LogDamaged if the event cannot follow what came before; this state is then of no further use.
         """
-        if seq != self.seq + 1:
-            raise self._damaged(seq, f"follows seq {self.seq}; rows are missing or out of order")
-        kind = type(event)
-        if kind is RunStarted or kind is RunResumed:
-            self._check_epoch(seq, event, self.epoch + 1)
-        elif event.epoch != self.epoch or self.ended is not None or not self.seq:
-            self._check_epoch(seq, event, self.epoch)
-            raise self._damaged(seq, f"{kind.__name__} stands after the end of the run")
         time = event.time
-        if time < self.time:
-            raise self._damaged(seq, "is older than the row before it; rows were swapped or edited")
+        if seq != self.seq + 1 or event.epoch != self._open_epoch or time < self.time:
+            self._check_place(seq, event)
         try:
-            settled: StepId | None = _APPLY[kind](self, seq, event)
+            settled: StepId | None = _APPLY[type(event)](self, seq, event)
         except InvalidKey as error:
             raise self._damaged(seq, str(error)) from None
         self.seq = seq
         self.time = time
         return settled
+
+    def _check_place(self, seq: int, event: AnyEvent) -> None:
+        """Raise LogDamaged unless an event is the next, of the open epoch or the begin of one, and not older."""
+        if seq != self.seq + 1:
+            raise self._damaged(seq, f"follows seq {self.seq}; rows are missing or out of order")
+        if not isinstance(event, EPOCH_KINDS) and event.epoch != self._open_epoch:
+            self._check_epoch(seq, event, self.epoch)
+            raise self._damaged(seq, f"{type(event).__name__} stands after the end of the run")
+        if event.time < self.time:
+            raise self._damaged(seq, "is older than the row before it; rows were swapped or edited")
+
+    def _begin_epoch(self, seq: int, event: RunStarted | RunResumed) -> None:
+        self._check_epoch(seq, event, self.epoch + 1)
+        self.epoch = self._open_epoch = event.epoch
 
     def _check_epoch(self, seq: int, event: AnyEvent, epoch: int) -> None:
         if type(event) is RunStarted and seq != 1:
@@ -168,8 +180,8 @@ class RunState(ExpandedGraph):
         )
 
     def _run_started(self, seq: int, event: RunStarted) -> None:
+        self._begin_epoch(seq, event)
         self.started = event
-        self.epoch = event.epoch
         self.graph, self.job, self.config = event.graph, event.job, event.config
         self.bases, self.level = [event.base], event.level
         self.small_outputs = event.small_outputs
@@ -177,7 +189,7 @@ class RunState(ExpandedGraph):
             self.bases, self.is_taking = [*event.parent.bases, event.base], True
 
     def _run_resumed(self, seq: int, event: RunResumed) -> None:
-        self.epoch = event.epoch
+        self._begin_epoch(seq, event)
         self.job = self.job if event.job is None else event.job
         self.config = self.config if event.config is None else event.config
         if event.base is not None:
@@ -199,7 +211,7 @@ class RunState(ExpandedGraph):
     def _replace_graph(self, graph: Graph) -> None:
         """Go on with another graph; what is known of a node that is gone or has another shape fits it no more."""
         same = self.replace(graph)
-        self._placed = ("", None)
+        self._placed_key = None
         for known in (self.running, self.failures, self.waiting, self.lost):
             for step in [step for step in known if step.node not in same]:
                 del known[step]
@@ -227,7 +239,7 @@ class RunState(ExpandedGraph):
             self._open[step] = {output: OpenExpansion() for output in dynamic}
 
     def _output_stored(self, seq: int, event: OutputStored) -> None:
-        step, columns, slot = self._go_on(seq, event, event.step, event.attempt)
+        step, columns, slot = self._move(seq, event, event.step, event.attempt)
         column = columns.outputs.get(event.output)
         if column is None:
             raise self._damaged(
@@ -237,7 +249,7 @@ class RunState(ExpandedGraph):
             column[slot] = seq
 
     def _dynamic_output_stored(self, seq: int, event: DynamicOutputStored) -> None:
-        step = self._go_on(seq, event, event.step, event.attempt)[0]
+        step = self._move(seq, event, event.step, event.attempt)[0]
         piece = self._open.get(step, _NOTHING_OPEN).get(event.output)
         if piece is None or piece.sealed or event.mapping_key in piece.keys:
             raise self._damaged(
@@ -248,7 +260,7 @@ class RunState(ExpandedGraph):
         piece.seqs.append(seq)
 
     def _expansion_sealed(self, seq: int, event: ExpansionSealed) -> None:
-        step = self._go_on(seq, event, event.step, event.attempt)[0]
+        step = self._move(seq, event, event.step, event.attempt)[0]
         piece = self._open.get(step, _NOTHING_OPEN).get(event.output)
         if piece is None or piece.sealed:
             raise self._damaged(
@@ -266,7 +278,7 @@ class RunState(ExpandedGraph):
             raise self._damaged(seq, f"names step {event.step!r}, which is not in the graph")
 
     def _step_succeeded(self, seq: int, event: StepSucceeded) -> StepId:
-        step, columns, _ = self._go_on(seq, event, event.step, event.attempt)
+        step, columns, _ = self._move(seq, event, event.step, event.attempt)
         columns.settled += 1
         lost = self.lost.pop(step, None) if self.lost else None
         if self._open and step in self._open:
@@ -290,16 +302,16 @@ class RunState(ExpandedGraph):
         self, step: StepId, output: str, piece: OpenExpansion, lost: frozenset[str] | None
     ) -> None:
         if self.seal(step, output, piece, None if lost is None else lost_keys_of(lost, output)):
-            self._placed = ("", None)
+            self._placed_key = None
 
     def _step_failed(self, seq: int, event: StepFailed) -> None:
-        step = self._go_on(seq, event, event.step, event.attempt)[0]
+        step = self._move(seq, event, event.step, event.attempt)[0]
         self.failures[step] = seq
         self.retries.pop(step, None)
         self._attempt_ended(step)
 
     def _step_retried(self, seq: int, event: StepRetried) -> None:
-        step = self._go_on(seq, event, event.step, event.attempt)[0]
+        step = self._move(seq, event, event.step, event.attempt)[0]
         self.waiting[step] = event.due
         self.retries[step] = self.retries.get(step, 0) + 1
         self._attempt_ended(step)
@@ -377,7 +389,7 @@ class RunState(ExpandedGraph):
             self.hooks_due[step, event.attempt] = msgspec.structs.replace(due, hooks=left)
 
     def _run_ended(self, seq: int, event: RunEnded) -> None:
-        self.ended = event
+        self.ended, self._open_epoch = event, None
         for step in self.waiting:  # a run that is over waits for nothing
             self._set_pending(step, FAILED_BEFORE)
         self.waiting = {}
@@ -391,31 +403,22 @@ class RunState(ExpandedGraph):
             raise self._damaged(
                 seq, f"names step {text!r}, which is not in the graph or not sealed"
             )
-        placed = (step, *place)
-        self._placed = (text, placed)
-        return placed
+        self._placed_key, self._placed = text, (step, place[0], place[1])
+        return self._placed
 
-    def _move(self, seq: int, event: AnyEvent, text: str) -> tuple[StepId, Steps, int]:
-        """The step of an event, moved to the status that follows from it."""
-        last, placed = self._placed
-        if text != last or placed is None:  # events come in runs of the same step
-            placed = self._place(seq, text)
+    def _move(
+        self, seq: int, event: AnyEvent, text: str, attempt: int | None = None
+    ) -> tuple[StepId, Steps, int]:
+        """The step of an event, moved to the status that follows from it; `attempt`: that must be the last one."""
+        placed = self._placed if text == self._placed_key else self._place(seq, text)
         _, columns, slot = placed
         status = STEP_TRANSITIONS[columns.status[slot]].get(type(event))
         if status is None:
             was = STATUS_NAMES[columns.status[slot]]
             raise self._damaged(seq, f"{type(event).__name__} of {text!r}, which is {was}")
-        columns.status[slot] = status
-        return placed
-
-    def _go_on(
-        self, seq: int, event: AnyEvent, text: str, attempt: int
-    ) -> tuple[StepId, Steps, int]:
-        """As `_move`, for an event of the attempt that runs."""
-        placed = self._move(seq, event, text)
-        _, columns, slot = placed
-        if attempt != columns.attempts[slot]:
+        if attempt is not None and attempt != columns.attempts[slot]:
             raise self._of_another_attempt(seq, attempt, columns.attempts[slot])
+        columns.status[slot] = status
         return placed
 
     def _of_another_attempt(self, seq: int, attempt: int, running: int) -> LogDamaged:

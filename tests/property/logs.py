@@ -58,7 +58,7 @@ def behind_the_triggers(path: Path) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
-CACHES = {"_lookup", "_placed"}
+CACHES = {"_lookup", "_placed", "_placed_key"}
 
 
 def facts(state: RunState) -> Any:
