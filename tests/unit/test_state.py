@@ -651,3 +651,47 @@ def test_what_a_run_takes_is_sealed_once() -> None:
     for other in (fold, Fold()):
         with pytest.raises(LogDamaged, match="ends what the run took from its parent"):
             other(ReuseSealed(0, 0))
+
+
+_moves = st.lists(
+    st.tuples(
+        st.sampled_from(["start", "succeed", "fail", "invalidate", "invalidate all", "resume"]),
+        st.sampled_from("ab"),
+        st.sampled_from(["old", "new"]),
+    ),
+    max_size=20,
+)
+
+
+@given(_moves)
+def test_the_codes_of_a_node_are_those_of_its_finished_attempts(
+    moves: list[tuple[str, str, str]],
+) -> None:
+    """However attempts begin and end; an attempt without success adds none, and what is invalidated whole has none."""
+    fold = Fold()
+    fold(fan_out("ab"))
+    running: dict[str, str] = {}
+    finished: set[str] = set()
+    for move, key, code in moves:
+        step, status = f"echo[{key}]", fold.status("echo", key)
+        attempt = fold.state.steps(CHAIN.by_name["echo"], ()).attempts["ab".index(key)]
+        if move == "start" and status == PENDING:
+            fold(start(step, attempt + 1, code))
+            running[key] = code
+        elif move == "succeed" and status == RUNNING:
+            fold(StepSucceeded(step, 0.1, attempt))
+            finished.add(running.pop(key))
+        elif move == "fail" and status == RUNNING:
+            fold(fail(step, attempt))
+            del running[key]
+        elif move == "invalidate":
+            fold(StepInvalidated(node="echo", steps=(step,), reason="asked for"))
+            running.pop(key, None)
+        elif move == "invalidate all":
+            fold(StepInvalidated(node="echo", reason="code changed"))
+            running.clear()
+            finished.clear()
+        elif move == "resume":
+            fold(run_resumed())
+            running.clear()
+        assert fold.state.codes.get("echo", set()) == finished
