@@ -41,6 +41,9 @@ class Base(Protocol):
     def size(self, path: str) -> int | None:
         """Size in bytes, None where there is no object."""
 
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        """As `size`, of many."""
+
     def found(self) -> Iterator[Found]:
         """Every object below; for housekeeping alone, since it may take a listing."""
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from runstore.errors import OutputCorrupted, OutputMissing
 from runstore.outputs.addresses import output_path
@@ -31,9 +31,6 @@ PACKED_AHEAD = 256
 LOAD_BYTES = 64 * 2**20
 """What may be in memory of a collect beside the values that its op was given."""
 LOOKED_AT_TOGETHER = 1_000
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 
 def open_base(url: str, *, durable: bool, options: Mapping[str, Any] | None = None) -> Base:
@@ -210,7 +207,7 @@ class OutputStore:
     def is_there(self, reference: OutputReference, *, deep: bool) -> bool:
         """True when the output exists with its size and, if `deep`, its sha256."""
         if not deep:
-            return _holds(reference, self._size((reference.base, reference.path)))
+            return _holds(reference, self._bases[reference.base].size(reference.path))
         try:
             self.get(reference)
         except (OutputMissing, OutputCorrupted):
@@ -221,22 +218,25 @@ class OutputStore:
         """`is_there` of each, in order; several are looked at together where that is faster."""
         rest = iter(references)
         while batch := list(islice(rest, LOOKED_AT_TOGETHER)):
-            if deep:
-                yield from self._each(batch, partial(self.is_there, deep=True), batch)
-                continue
-            places = list(dict.fromkeys([(one.base, one.path) for one in batch]))
-            sizes = dict(zip(places, self._each(batch, self._size, places), strict=True))
-            for one in batch:
-                yield _holds(one, sizes[one.base, one.path])
+            if not deep:
+                yield from self._have_sizes(batch)
+            elif any(map(self.loads_ahead, batch)):
+                yield from self._workers().map(partial(self.is_there, deep=True), batch)
+            else:
+                yield from map(partial(self.is_there, deep=True), batch)
 
-    def _each(
-        self, batch: Sequence[OutputReference], look: Callable[[T], U], at: Iterable[T]
-    ) -> Iterator[U]:
-        together = any(self.loads_ahead(one) for one in batch)
-        return self._workers().map(look, at) if together else map(look, at)
+    def _have_sizes(self, batch: Sequence[OutputReference]) -> Iterator[bool]:
+        wanted: dict[int, dict[str, None]] = {}  # several outputs may share an object
+        for one in batch:
+            wanted.setdefault(one.base, {})[one.path] = None
+        sizes = {base: self._sizes(base, list(paths)) for base, paths in wanted.items()}
+        for one in batch:
+            yield _holds(one, sizes[one.base][one.path])
 
-    def _size(self, place: tuple[int, str]) -> int | None:
-        return self._bases[place[0]].size(place[1])
+    def _sizes(self, number: int, paths: list[str]) -> dict[str, int | None]:
+        base = self._bases[number]
+        found = self._workers().map(base.size, paths) if base.reads > 1 else base.sizes(paths)
+        return dict(zip(paths, found, strict=True))
 
     def address(self, reference: OutputReference) -> str:
         """Where an output lies, as a person would type it."""

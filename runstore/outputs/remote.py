@@ -79,6 +79,10 @@ class RemoteBase:
         except OutputMissing:
             return None
 
+    def sizes(self, paths: Sequence[str]) -> list[int | None]:
+        """As `size`, one after the other."""
+        return [self.size(path) for path in paths]
+
     def _found(self, path: str, request: Callable[[], T]) -> T:
         try:
             return self._requests.ask(self.describe(path), request)
