@@ -106,7 +106,7 @@ class ExpandedGraph:
         """The keys that a mapped node is cloned for below `prefix`, at the level after those of the prefix's keys."""
         depth = len(prefix)
         level, at = node.scope[depth], self.graph.makers[node.name][depth]
-        path = prefix if len(at) == depth else tuple([prefix[place] for place in at])
+        path = tuple([prefix[place] for place in at]) if at else ()
         return self._expansions.get((level.node, level.output, path))
 
     def maker(self, node: Node, prefix: KeyPath) -> StepId:
@@ -203,8 +203,12 @@ class ExpandedGraph:
         below = self._steps.get(node.name)
         if not below:
             return
-        nested = len(self.graph.makers[node.name][-1]) == len(node.scope) - 1
-        for prefix in [producer_path] if nested else list(below):
+        at = self.graph.makers[node.name][-1]
+        nested = (
+            len(at) == len(node.scope) - 1
+        )  # one prefix has all keys of the path, perhaps in another order
+        keys = sorted(zip(at, producer_path, strict=True))
+        for prefix in [tuple([key for _, key in keys])] if nested else list(below):
             columns = below.get(prefix)
             if columns is not None and self.expansion_under(node, prefix) is expansion:
                 columns.grow(len(expansion.keys))

@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from execution import DynamicOut, DynamicOutput, Out, RunResult, graph, job, op
+from execution import (
+    DynamicOut,
+    DynamicOutput,
+    Out,
+    RunResult,
+    execute,
+    graph,
+    job,
+    op,
+    resume,
+)
 from execution.definition.job import JobDefinition
 from execution.errors import DefinitionError
 from runstore import RunStore
@@ -458,3 +468,48 @@ def test_references_are_found_also_where_they_are_not_yet_on_disk(
     with RunStore.open(tmp_path / "store", level="fast") as store:
         result = made(body).execute_in_process(store=store)
     assert result.output_for_node("join") == {"a": "A0+A1", "b": "", "c": "C0"}
+
+
+def in_the_other_order(least: int, *, failing: bool = False) -> JobDefinition:
+    """A level whose producer has its keys in another order than its readers."""
+
+    @op(out=DynamicOut(str), version=str(least))
+    def pairs(page: str, size: int) -> Iterator[DynamicOutput[str]]:
+        for number in range(least, least + size):
+            yield DynamicOutput(f"{page}{size}{number}", number)
+
+    @op
+    def at_last(values: list[list[list[str]]]) -> int:
+        if failing:
+            raise ValueError
+        return len(values)
+
+    def body() -> None:
+        found, of_size = pages(), sizes()
+        pieces = found.map(lambda page: of_size.map(lambda size: pairs(page, size)))
+        ends = of_size.map(lambda size: pieces.map(lambda piece: both(size, piece)))
+        at_last(ends.collect().collect().collect())
+
+    return made(body)
+
+
+def test_a_level_may_stand_behind_its_producers_levels_in_another_order(tmp_path: Any) -> None:
+    """D7: a clone's keys are found by their levels, not by where they stand, also when other keys are sealed anew."""
+    first = in_the_other_order(0, failing=True)
+    orders = [[level.node for level in node.scope] for node in first.graph.nodes[2:4]]
+    assert orders == [["pages", "sizes"], ["sizes", "pages", "pairs"]]
+    with RunStore.open(tmp_path / "store", level="fast") as store:
+        for least, job in ((0, first), (1, in_the_other_order(1))):
+            result = (
+                execute(job, store, run_id="r")
+                if job is first
+                else resume("r", store, job=job, on_code_change="rerun")
+            )
+            assert list(result.output_for_node("both")) == [
+                (str(size), page, str(number))
+                for size in (1, 2)
+                for page in "abc"
+                for number in range(least, least + size)
+            ]
+        assert result.success, result.failures
+        assert result.output_for_node("at_last") == 2
