@@ -3,7 +3,7 @@
 import datetime as dt
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -222,6 +222,10 @@ class RunStore:
             (self._number(run_id), step_key),
         )
         return [(seq, decode(body, run_id, seq)) for seq, body in rows.fetchall()]
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
+        """The rows of a reading statement on the log, for questions that its indexes answer."""
+        return iter(self._reading().query(sql, parameters))
 
     def messages(self, run_id: str, after: int = 0, limit: int = -1) -> Iterator[Message]:
         """What the ops of a run have logged, behind number `after`; not truth, and perhaps pruned."""

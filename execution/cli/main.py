@@ -17,6 +17,9 @@ COMMANDS = {
     "messages": "Print what the ops of a run have logged, or follow it.",
     "keys": "List the steps of an op, with status and attempts.",
     "cat": "Print what a step stored.",
+    "who": "Say who wrote these bytes: a file, a URL or a sha256.",
+    "lineage": "Show what a step was made from, or what was made from it.",
+    "collect-inputs": "List the keys that fed a collect, with the proof.",
     "explain": "Say why a step ran, was reused, or will run.",
     "cancel": "Stop a run; it can be resumed.",
     "rm": "Delete a run for ever: its log and its outputs.",
@@ -35,7 +38,7 @@ class Commands(click.Group):
         """Import a subcommand."""
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"execution.cli.commands.{cmd_name}")
+        module = import_module(f"execution.cli.commands.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
 

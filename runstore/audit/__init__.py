@@ -2,14 +2,24 @@
 
 One question, one module: it is named after the question, has a function of the same name that takes a store and a run
 (an id, a unique prefix or `last`), and answers with frozen values; whoever shows them stands above. What it needs of a
-run comes from one checked reading, `RunStore.state(run_id, look)`. A new question is a new module here, a line below,
-and a command that prints its answer.
+whole run comes from one checked reading, `RunStore.state(run_id, look)`; what it needs of a step from `Lookup`, which
+reads that step's rows and no others. A new question is a new module here, a line below, and a command that prints its
+answer.
 """
 
 from runstore.audit.cat import Content, Found, cat, find_output, printable
+from runstore.audit.collect_inputs import CollectInputs, Member, Seal, collect_inputs
 from runstore.audit.doctor import Check, doctor
 from runstore.audit.explain import Explanation, Fact, explain
 from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, keys_of
+from runstore.audit.lineage import (
+    Collect,
+    Lineage,
+    LineageStep,
+    Reading,
+    lineage,
+)
+from runstore.audit.lineage_drawing import dot, mermaid, tree
 from runstore.audit.messages import messages
 from runstore.audit.progress import Progress, progress, progress_of
 from runstore.audit.rows import LogRow, rows
@@ -23,10 +33,21 @@ from runstore.audit.show import (
     hook_failures,
     show,
 )
+from runstore.audit.step_report import (
+    Pieces,
+    StepAttempt,
+    StepInput,
+    StepOutput,
+    StepReport,
+    show_step,
+)
+from runstore.audit.who import Writer, Writers, who
 
 __all__ = [
     "KEY_STATES",
     "Check",
+    "Collect",
+    "CollectInputs",
     "Content",
     "Epoch",
     "Explanation",
@@ -35,12 +56,26 @@ __all__ = [
     "Found",
     "HookFailures",
     "Key",
+    "Lineage",
+    "LineageStep",
     "LogRow",
+    "Member",
     "OpSummary",
+    "Pieces",
     "Progress",
+    "Reading",
     "RunReport",
+    "Seal",
+    "StepAttempt",
+    "StepInput",
+    "StepOutput",
+    "StepReport",
+    "Writer",
+    "Writers",
     "cat",
+    "collect_inputs",
     "doctor",
+    "dot",
     "explain",
     "failure_kinds",
     "find_node",
@@ -49,10 +84,15 @@ __all__ = [
     "hook_failures",
     "keys",
     "keys_of",
+    "lineage",
+    "mermaid",
     "messages",
     "printable",
     "progress",
     "progress_of",
     "rows",
     "show",
+    "show_step",
+    "tree",
+    "who",
 ]

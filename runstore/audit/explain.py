@@ -2,12 +2,14 @@
 
 import datetime as dt
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 
-from runstore.audit.keys import find_step
-from runstore.keys import parse_step_key
+from runstore.audit.history import History
+from runstore.audit.lookup import Lookup
+from runstore.log.codec import decode
 from runstore.log.events import (
     AnyEvent,
     CollectResolved,
@@ -32,9 +34,14 @@ from runstore.log.expanded import StepId
 from runstore.log.graph import FromCollect, Wire
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
-from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
+from runstore.log.transitions import PENDING, SKIPPED, STATUS_NAMES, SUCCEEDED
 from runstore.store import RunStore
 
+# The pieces of a step of which its op has said something.
+_SAID = """
+SELECT seq, body FROM events WHERE run = ? AND step = ? AND key IS NOT NULL AND body ->> '$.metadata' IS NOT NULL"""
+
+_by_seq = itemgetter(0)
 _SHOWN_INPUTS = 8
 _SHOWN_TEXT = 1_000
 
@@ -69,23 +76,41 @@ class Explanation(msgspec.Struct, frozen=True):
 
 
 def explain(store: RunStore, run: str, step: str) -> Explanation:
-    """Why the step ran, was reused, or will run. Raises RunNotFound, StepNotFound."""
+    """Why the step ran, was reused, or will run. Raises RunNotFound, StepNotFound.
+
+    What has happened is looked up. What a pending step waits for is asked of the whole run.
+    """
     summary = store.run(run)
-    story = _Story(StepId(*parse_step_key(step)))
-    state = store.state(summary.run_id, story.look)
-    known = find_step(state, step)
+    look = Lookup(store, summary.run_id)
+    known = look.find(step)
+    story, history = _Story(known), look.history(known)
+    for seq, event in sorted([*look.story(known), *_said_of_pieces(look, known)], key=_by_seq):
+        story.look(seq, event)
     alive = summary.status == "running"
-    status = Remaining(state).state_of(known) if state.is_sealed(known) else "orphan"
+    state, status = None, STATUS_NAMES[history.status]
+    if not look.is_sealed(known):
+        status = "orphan"
+    elif history.status == PENDING:
+        state = store.state(summary.run_id)
+        status = Remaining(state).state_of(known)
     status = "interrupted" if status == "running" and not alive else status
     return Explanation(
         run_id=summary.run_id,
         step=str(known),
         status=status,
-        because=_because(state, known, status, story, alive=alive),
+        because=_because(look.frame, state, known, status, story, history, alive=alive),
         facts=tuple(story.facts),
         traceback=story.traceback if status in ("failed", "waiting") else "",
-        due=state.waiting.get(known),
+        due=history.due,
     )
+
+
+def _said_of_pieces(look: Lookup, step: StepId) -> list[tuple[int, AnyEvent]]:
+    """The pieces of which the op has said something."""
+    if not look.graph.dynamic_outputs[step.node]:
+        return []
+    rows = look.store.query(_SAID, (look.number, str(step)))
+    return [(seq, decode(body, look.run_id, seq)) for seq, body in rows]
 
 
 class _Story:
@@ -241,10 +266,20 @@ def _time(time: dt.datetime) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _because(state: RunState, step: StepId, status: str, story: _Story, *, alive: bool) -> str:
+def _because(
+    frame: RunState,
+    state: RunState | None,
+    step: StepId,
+    status: str,
+    story: _Story,
+    history: History,
+    *,
+    alive: bool,
+) -> str:
+    """`frame`: the run without its steps; `state`: all of it, for a step that is pending or blocked."""
     match status:
         case "succeeded":
-            return _why_succeeded(state, story)
+            return _why_succeeded(frame.epoch, story)
         case "skipped":
             return f"it was skipped (seq {story.settled}): {story.cause}"
         case "failed":
@@ -261,30 +296,31 @@ def _because(state: RunState, step: StepId, status: str, story: _Story, *, alive
                 "a resume will run it again"
             )
         case "waiting":
-            due = _time(state.waiting[step])
+            assert history.due is not None
+            due = _time(history.due)
             who = "it will be" if alive else "a resume will have it"
             return (
                 f"attempt {story.attempt} failed (seq {story.retried}): {story.cause}; {who} tried again "
                 f"from {due} on"
             )
         case "blocked":
+            assert state is not None
             return _why_blocked(state, step)
         case "orphan":
             return "its key was yielded once, but the last seal does not hold it: kept, never collected"
+    assert state is not None
     return _why_pending(state, step, story, alive=alive)
 
 
-def _why_succeeded(state: RunState, story: _Story) -> str:
+def _why_succeeded(epoch: int, story: _Story) -> str:
     done = f"attempt {story.attempt} succeeded at seq {story.settled}"
     if story.taken:
         return f"it did not run here: {story.taken} (seq {story.started} to {story.settled})"
-    if story.settled_epoch == state.epoch:
-        again = (
-            f"ran again in epoch {state.epoch}, since {story.again}" if story.again else "ran once"
-        )
+    if story.settled_epoch == epoch:
+        again = f"ran again in epoch {epoch}, since {story.again}" if story.again else "ran once"
         return f"it {again}; {done}"
     return (
-        f"it was reused by the resume of epoch {state.epoch} (seq {story.resumed}): {done}, "
+        f"it was reused by the resume of epoch {epoch} (seq {story.resumed}): {done}, "
         f"in epoch {story.settled_epoch}, and was not invalidated since"
     )
 

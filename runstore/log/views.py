@@ -15,7 +15,8 @@ def _escaped(key: str) -> str:
         ) SELECT group_concat(CASE
             WHEN char IN ('%', '[', ']') OR unicode(char) < 32 OR unicode(char) BETWEEN 127 AND 159
                 OR unicode(char) IN (1564, 8206, 8207, 8294, 8295, 8296, 8297) OR unicode(char) BETWEEN 8232 AND 8238
-            THEN rtrim('%' || substr(hex(char), 1, 2) || '%' || substr(hex(char), 3, 2) || '%' || substr(hex(char), 5), '%')
+            THEN rtrim('%' || substr(hex(char), 1, 2) || '%' || substr(hex(char), 3, 2)
+                || '%' || substr(hex(char), 5), '%')
             ELSE char END, '') FROM chars) END"""
 
 

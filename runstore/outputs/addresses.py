@@ -8,7 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 MAX_PART_CHARS = 72  # before `.e<epoch>a<attempt>.<ext>`: the whole part stays under 100
 MAX_PATH_BYTES = 800
@@ -63,6 +63,19 @@ def file_name(key: str) -> str:
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
         name = f"{name[: MAX_PART_CHARS - 34].rstrip('=')}=-{digest}"
     return name
+
+
+def key_of(name: str) -> str | None:
+    """The key that `file_name` has made this part of; None where it was cut, or is no such part.
+
+    For searches alone: what a file holds is said by the log, never by its name.
+    """
+    text = re.sub(r"@[0-9a-f]+$", "", name)
+    if "=-" in text:
+        return None
+    encoded = re.sub(r"=([0-9a-f]{2})", r"%\1", text.replace("%", "%25"))
+    key = unquote(encoded, errors="replace")
+    return key if key and file_name(key) == name else None
 
 
 def _escaped_name(key: str) -> str:

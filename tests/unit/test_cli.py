@@ -565,7 +565,7 @@ def test_rm_refuses_what_a_rerun_uses(succeeded: Call) -> None:
     assert "no file at" in succeeded("cat", "again", "look[a]", code=3).stderr
 
 
-def test_show_of_a_step_is_its_story(call: Call) -> None:
+def test_show_of_a_step_has_what_was_said_of_its_outputs(call: Call) -> None:
     """3.3: what an op has said of its outputs is shown with the step that stored them."""
     Path("job.py").write_text(
         "from execution import Output, job, op\n"
@@ -576,4 +576,3 @@ def test_show_of_a_step_is_its_story(call: Call) -> None:
     shown = call("show", "last", "rows").stdout
     assert "rows of run" in shown
     assert '"rows":3' in shown.replace(" ", "")
-    assert shown == call("explain", "last", "rows").stdout

@@ -4,9 +4,15 @@ from pathlib import Path
 
 import click
 
-from execution.cli.commands.explain import command as explain_step
 from execution.cli.failure import Command
-from execution.cli.options import json_option, opened, run_argument, store_option
+from execution.cli.options import (
+    json_option,
+    opened,
+    outputs_option,
+    run_argument,
+    store_option,
+)
+from execution.cli.step_text import print_step
 from execution.cli.terminal import (
     at_least,
     coloured,
@@ -20,7 +26,7 @@ from execution.cli.terminal import (
     safe,
     time_text,
 )
-from runstore.audit import Epoch, OpSummary, RunReport, progress, show
+from runstore.audit import Epoch, OpSummary, RunReport, progress, show, show_step
 from runstore.log.remaining import NodeProgress
 
 
@@ -29,16 +35,21 @@ from runstore.log.remaining import NodeProgress
 @click.argument("step", metavar="['OP[KEY]']", required=False)
 @json_option
 @store_option
-@click.pass_context
+@outputs_option
 def command(
-    ctx: click.Context, run: str, step: str | None, as_json: bool, store: str | None
+    run: str, step: str | None, as_json: bool, store: str | None, outputs: str | None
 ) -> None:
     """Show one run: where it came from, its epochs, its ops, and the first error of each kind.
 
-    With a step: what happened to it, and what its op said of its outputs, as `explain` tells it.
+    With a step: its attempts, its config, what it read, and what it stored, with the beginning of what is text.
     """
     if step is not None:
-        ctx.invoke(explain_step, run=run, step=step, as_json=as_json, store=store)
+        with opened(store, outputs) as found:
+            answer = show_step(found, run, step)
+        if as_json:
+            print_json(answer)
+        else:
+            print_step(answer)
         return
     with opened(store) as found:
         report = show(found, run)
