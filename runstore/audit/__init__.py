@@ -10,7 +10,9 @@ answer.
 from runstore.audit.cat import Content, Found, cat, find_output, printable
 from runstore.audit.collect_inputs import CollectInputs, Member, Seal, collect_inputs
 from runstore.audit.doctor import Check, doctor
+from runstore.audit.errors import ErrorGroup, errors
 from runstore.audit.explain import Explanation, Fact, explain
+from runstore.audit.key_grid import Cell, GridRow, KeyGrid, key_grid
 from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, keys_of
 from runstore.audit.lineage import (
     Collect,
@@ -23,6 +25,7 @@ from runstore.audit.lineage_drawing import dot, mermaid, tree
 from runstore.audit.messages import messages
 from runstore.audit.progress import Progress, progress, progress_of
 from runstore.audit.rows import LogRow, rows
+from runstore.audit.search import Match, search
 from runstore.audit.show import (
     Epoch,
     FailureKind,
@@ -45,20 +48,25 @@ from runstore.audit.who import Writer, Writers, who
 
 __all__ = [
     "KEY_STATES",
+    "Cell",
     "Check",
     "Collect",
     "CollectInputs",
     "Content",
     "Epoch",
+    "ErrorGroup",
     "Explanation",
     "Fact",
     "FailureKind",
     "Found",
+    "GridRow",
     "HookFailures",
     "Key",
+    "KeyGrid",
     "Lineage",
     "LineageStep",
     "LogRow",
+    "Match",
     "Member",
     "OpSummary",
     "Pieces",
@@ -76,12 +84,14 @@ __all__ = [
     "collect_inputs",
     "doctor",
     "dot",
+    "errors",
     "explain",
     "failure_kinds",
     "find_node",
     "find_output",
     "find_step",
     "hook_failures",
+    "key_grid",
     "keys",
     "keys_of",
     "lineage",
@@ -91,6 +101,7 @@ __all__ = [
     "progress",
     "progress_of",
     "rows",
+    "search",
     "show",
     "show_step",
     "tree",

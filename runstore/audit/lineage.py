@@ -242,22 +242,10 @@ class _Walk:
                 continue
             full = step.key_path if key is None else (*step.key_path, key)
             fixed = dict(zip(wire.at, full, strict=False))
-            for path in self._paths(reader, fixed):
+            for path in self._look.paths(reader, fixed):
                 if path not in seen:
                     seen.add(path)
                     yield StepId(reader.name, path)
-
-    def _paths(self, node: Node, fixed: dict[int, str], path: KeyPath = ()) -> Iterator[KeyPath]:
-        depth = len(path)
-        if depth == len(node.scope):
-            yield path
-        elif depth in fixed:
-            yield from self._paths(node, fixed, (*path, fixed[depth]))
-        else:
-            at = self._look.graph.makers[node.name][depth]
-            maker = tuple([path[place] for place in at])
-            for key in self._look.keys(node.scope[depth], maker):
-                yield from self._paths(node, fixed, (*path, key))
 
     def _reads_of(self, reader: StepId, step: StepId, key: str | None) -> Iterator[_Read]:
         """What a reader has read of one step, or of one piece of it."""

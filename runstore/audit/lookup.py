@@ -4,8 +4,9 @@ What the run is as a whole (graph, bases, config, epoch) is folded by `RunState`
 step. Everything else is a `History` of the step that is asked for, as of now or as of an earlier seq.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
+from itertools import dropwhile
 from operator import itemgetter
 
 from runstore.audit.history import History
@@ -140,6 +141,27 @@ class Lookup:
         return all(
             sealed for _, sealed in self._pieces(self.graph.by_name[step.node], step.key_path)
         )
+
+    def paths(
+        self, node: Node, fixed: Mapping[int, str], after: KeyPath = (), path: KeyPath = ()
+    ) -> Iterator[KeyPath]:
+        """The key paths of a node's clones, in order; `fixed`: keys at places of the path, `after`: behind this one."""
+        depth = len(path)
+        if depth == len(node.scope):
+            yield path
+            return
+        if depth in fixed:
+            keys = iter((fixed[depth],))
+        else:
+            at = self.graph.makers[node.name][depth]
+            keys = self.keys(node.scope[depth], tuple([path[place] for place in at]))
+        if after:
+            keys = dropwhile(lambda key: key != after[0], keys)
+            first = next(keys, None)
+            if first is not None and len(after) > 1:
+                yield from self.paths(node, fixed, after[1:], (*path, first))
+        for key in keys:
+            yield from self.paths(node, fixed, (), (*path, key))
 
     def _pieces(self, node: Node, path: KeyPath) -> Iterator[tuple[int, bool]]:
         for depth, key in enumerate(path):

@@ -4,6 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.audited import Audited
+
+
+@pytest.fixture(scope="session")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
+    """A nested run that was killed, failed and was resumed twice; for reading only."""
+    made = Audited(tmp_path_factory.mktemp("audited"))
+    made.make()
+    return made
+
 
 @pytest.fixture(autouse=True)
 def _no_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

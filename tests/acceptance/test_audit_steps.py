@@ -1,4 +1,4 @@
-"""Questions about steps of a nested run that was killed, failed and resumed, with answers known from outside the log."""
+"""Questions about steps of a run that was killed, failed and resumed, with answers known from outside the log."""
 
 import hashlib
 import json
@@ -26,14 +26,6 @@ from runstore.audit import (
 from runstore.errors import StepNotFound
 from runstore.keys import escape_key
 from tests.acceptance.audited import FAILED, HOSTILE, KILLED, MESSAGE, RUN, TREE, Audited
-
-
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Audited:
-    """The run."""
-    made = Audited(tmp_path_factory.mktemp("audited"))
-    made.make()
-    return made
 
 
 @pytest.fixture

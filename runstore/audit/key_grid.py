@@ -1,0 +1,193 @@
+"""Keys against ops: how each clone of each op stands, page by page, with the counts of all.
+
+A row is a key path, a column an op that is cloned for its levels; ops that are not cloned share the first row. A page
+of a run that has succeeded is looked up; of any other run the whole is read once, since a step that waits for a failed
+one is known by that alone. Both give the same rows.
+"""
+
+from collections.abc import Collection, Iterator
+from fnmatch import fnmatchcase
+from itertools import dropwhile, islice
+
+import msgspec
+
+from runstore.audit.keys import find_node
+from runstore.audit.lookup import Lookup
+from runstore.keys import KeyPath, format_step_key, parse_step_key
+from runstore.log.events import Counts, RunSucceeded
+from runstore.log.expanded import StepId
+from runstore.log.graph import Graph, Level, Node
+from runstore.log.remaining import Remaining
+from runstore.log.state import RunState
+from runstore.log.transitions import STATUS_NAMES
+from runstore.store import RunStore
+
+PAGE = 50
+
+
+class Cell(msgspec.Struct, frozen=True):
+    """One step."""
+
+    op: str
+    status: str
+    """One of KEY_STATES."""
+    attempts: int
+
+
+class GridRow(msgspec.Struct, frozen=True):
+    """One key path, and its step in each op."""
+
+    levels: tuple[str, ...]
+    """`node.output` of each level; empty for the ops that are not cloned."""
+    key_path: KeyPath
+    cells: tuple[Cell, ...]
+    cursor: str
+    """What to go on after."""
+
+
+class KeyGrid(msgspec.Struct, frozen=True):
+    """A page of the grid."""
+
+    run_id: str
+    rows: tuple[GridRow, ...]
+    next: str | None
+    """The cursor of the next page; None where there is none."""
+    counts: Counts
+    """Op -> status -> number of steps, of the whole run, whatever the filters."""
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which rows are wanted."""
+
+    ops: tuple[str, ...] = ()
+    status: frozenset[str] = frozenset()
+    like: str | None = None
+    retried: bool = False
+
+    @property
+    def looks_at_cells(self) -> bool:
+        """True where a row has to be known before it is known to be wanted."""
+        return bool(self.status) or self.retried
+
+    def wants(self, row: GridRow) -> bool:
+        """Does any of its steps fit?"""
+        if self.like is not None and not any(fnmatchcase(key, self.like) for key in row.key_path):
+            return False
+        return any(
+            (not self.status or cell.status in self.status)
+            and (not self.retried or cell.attempts > 1)
+            for cell in row.cells
+        )
+
+
+def key_grid(
+    store: RunStore,
+    run: str = "last",
+    *,
+    ops: Collection[str] = (),
+    status: Collection[str] = (),
+    like: str | None = None,
+    retried: bool = False,
+    after: str | None = None,
+    limit: int = PAGE,
+) -> KeyGrid:
+    """A page of keys × ops. Raises RunNotFound, StepNotFound.
+
+    `status`, `like` (a glob over mapping keys), `retried` (more than one attempt): rows in which a step fits.
+    `after`: the cursor of the page before.
+    """
+    summary = store.run(run)
+    look = Lookup(store, summary.run_id)
+    wanted = Filter(tuple(ops), frozenset(status), like, retried)
+    for op in ops:
+        find_node(look.frame, op)
+    ended = look.frame.ended
+    alive = summary.status == "running"
+    if isinstance(ended, RunSucceeded) and not wanted.looks_at_cells:
+        rows, counts = _looked_up(look, wanted, after), ended.counts
+    else:
+        state = store.state(summary.run_id)
+        remaining = Remaining(state)
+        rows = _folded(state, remaining, wanted, after, alive=alive)
+        counts = {
+            one.node: _states(one.states, one.orphans, alive=alive) for one in remaining.nodes()
+        }
+    page = list(islice((row for row in rows if wanted.wants(row)), limit + 1))
+    more = page[limit - 1].cursor if len(page) > limit else None
+    return KeyGrid(summary.run_id, tuple(page[:limit]), more, counts)
+
+
+def _states(states: dict[str, int], orphans: int, *, alive: bool) -> dict[str, int]:
+    named = {
+        "interrupted" if state == "running" and not alive else state: count
+        for state, count in states.items()
+    }
+    return {**named, "orphan": orphans} if orphans else named
+
+
+Group = tuple[int, tuple[Level, ...], tuple[Node, ...]]
+"""(number, levels, nodes): the nodes that are cloned for the same levels, in definition order."""
+
+
+def _groups(graph: Graph, ops: tuple[str, ...]) -> list[Group]:
+    by_scope: dict[tuple[Level, ...], list[Node]] = {}
+    for node in graph.nodes:
+        by_scope.setdefault(node.scope, []).append(node)
+    groups = enumerate(sorted(by_scope.items(), key=lambda pair: len(pair[0])))
+    named = [
+        (number, scope, tuple(node for node in nodes if not ops or node.name in ops))
+        for number, (scope, nodes) in groups
+    ]
+    return [group for group in named if group[2]]
+
+
+def _from(after: str | None, groups: list[Group]) -> Iterator[tuple[Group, KeyPath | None]]:
+    """The groups that are left behind a cursor, the first of them with the key path to go on after."""
+    number, path = parse_step_key(after) if after else ("", ())
+    for group in groups:
+        if not number or group[0] > int(number):
+            yield group, None
+        elif group[0] == int(number) and path:
+            yield group, path
+
+
+def _looked_up(look: Lookup, wanted: Filter, after: str | None) -> Iterator[GridRow]:
+    for group, behind in _from(after, _groups(look.graph, wanted.ops)):
+        for path in look.paths(group[2][0], {}, behind or ()):
+            if wanted.like is None or any(fnmatchcase(key, wanted.like) for key in path):
+                yield _row(group, path, [_cell(look, node, path) for node in group[2]])
+
+
+def _cell(look: Lookup, node: Node, path: KeyPath) -> Cell:
+    history = look.history(StepId(node.name, path))
+    attempts = history.last.attempt if history.last else 0
+    return Cell(node.name, STATUS_NAMES[history.status], attempts)
+
+
+def _folded(
+    state: RunState, remaining: Remaining, wanted: Filter, after: str | None, *, alive: bool
+) -> Iterator[GridRow]:
+    for group, behind in _from(after, _groups(state.graph, wanted.ops)):
+        for path in _behind(behind, state.sealed_steps(group[2][0])):
+            cells = [
+                _of_state(state, remaining, StepId(node.name, path), alive=alive)
+                for node in group[2]
+            ]
+            yield _row(group, path, cells)
+
+
+def _behind(path: KeyPath | None, steps: Iterator[StepId]) -> Iterator[KeyPath]:
+    paths = (step.key_path for step in steps)
+    return paths if path is None else islice(dropwhile(lambda one: one != path, paths), 1, None)
+
+
+def _of_state(state: RunState, remaining: Remaining, step: StepId, *, alive: bool) -> Cell:
+    status = remaining.state_of(step)
+    place = state.find(step)
+    attempts = place[0].attempts[place[1]] if place else 0
+    return Cell(step.node, "interrupted" if status == "running" and not alive else status, attempts)
+
+
+def _row(group: Group, path: KeyPath, cells: list[Cell]) -> GridRow:
+    number, levels, _ = group
+    return GridRow(tuple(map(str, levels)), path, tuple(cells), format_step_key(str(number), path))
