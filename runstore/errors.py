@@ -67,7 +67,14 @@ class RunInUse(RunStoreError):
 
 
 class LogDamaged(RunStoreError):
-    """The log of a run is not what was appended. The message names run and seq; nothing was written."""
+    """The log of a run is not what was appended. The message names run and seq; nothing was written.
+
+    `rule`: the number of the rule of FORMAT.md, section Validity, that is broken; empty for damage of another kind.
+    """
+
+    def __init__(self, message: str, rule: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
 
 
 class FormatTooNew(RunStoreError):

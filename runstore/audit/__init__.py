@@ -7,6 +7,7 @@ reads that step's rows and no others. A new question is a new module here, a lin
 answer.
 """
 
+from runstore.audit.anchor import Anchor, anchor
 from runstore.audit.cat import Content, Found, cat, find_output, printable
 from runstore.audit.collect_inputs import CollectInputs, Member, Seal, collect_inputs
 from runstore.audit.doctor import Check, doctor
@@ -44,10 +45,12 @@ from runstore.audit.step_report import (
     StepReport,
     show_step,
 )
+from runstore.audit.verify import Finding, Verification, verify
 from runstore.audit.who import Writer, Writers, who
 
 __all__ = [
     "KEY_STATES",
+    "Anchor",
     "Cell",
     "Check",
     "Collect",
@@ -58,6 +61,7 @@ __all__ = [
     "Explanation",
     "Fact",
     "FailureKind",
+    "Finding",
     "Found",
     "GridRow",
     "HookFailures",
@@ -78,8 +82,10 @@ __all__ = [
     "StepInput",
     "StepOutput",
     "StepReport",
+    "Verification",
     "Writer",
     "Writers",
+    "anchor",
     "cat",
     "collect_inputs",
     "doctor",
@@ -105,5 +111,6 @@ __all__ = [
     "show",
     "show_step",
     "tree",
+    "verify",
     "who",
 ]

@@ -11,6 +11,7 @@ import msgspec
 
 from runstore.errors import FormatTooNew, LogDamaged
 from runstore.log.codec import decode
+from runstore.log.event_log import Row
 from runstore.log.events import AnyEvent
 from runstore.store import RunStore
 
@@ -29,9 +30,14 @@ class LogRow(msgspec.Struct, frozen=True):
 def rows(store: RunStore, run: str = "last", after: int = 0) -> Iterator[LogRow]:
     """Every row of a run after seq `after`, in order."""
     run_id = store.resolve(run)
+    for seq, body in raw_rows(store, run_id, after):
+        yield LogRow(seq, body, _event(body, run_id, seq))
+
+
+def raw_rows(store: RunStore, run_id: str, after: int = 0) -> Iterator[Row]:
+    """(seq, body) of every row of a run after seq `after`, in order."""
     while batch := list(islice(store.rows(run_id, after), _BATCH)):
-        for seq, body in batch:
-            yield LogRow(seq, body, _event(body, run_id, seq))
+        yield from batch
         after = batch[-1][0]
 
 

@@ -71,7 +71,8 @@ def _refusal(body: str, run_id: str, seq: int, error: Exception | None) -> Excep
         envelope = msgspec.json.decode(body, type=_Envelope)
     except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
         return LogDamaged(
-            f"{where}: the row is not an event ({error}); nothing was written. Restore it from a copy"
+            f"{where}: the row is not an event ({error}); nothing was written. Restore it from a copy",
+            "V2",
         )
     if envelope.format > FORMAT_VERSION or envelope.kind not in KINDS:
         return FormatTooNew(
@@ -79,7 +80,8 @@ def _refusal(body: str, run_id: str, seq: int, error: Exception | None) -> Excep
             f"version, which writes format {FORMAT_VERSION}; nothing was written. Upgrade runstore"
         )
     return LogDamaged(
-        f"{where}: the row is not a valid event ({error}); nothing was written. Restore it from a copy"
+        f"{where}: the row is not a valid event ({error}); nothing was written. Restore it from a copy",
+        "V2",
     )
 
 

@@ -59,7 +59,8 @@ def replay(
     digest.update_all(unhashed)
     if not state.seq:
         raise LogDamaged(
-            f"run {run_id!r}: the log has no rows; nothing was written. Restore it from a copy"
+            f"run {run_id!r}: the log has no rows; nothing was written. Restore it from a copy",
+            "V1",
         )
     return state, digest
 
@@ -68,5 +69,6 @@ def _check_digest(run_id: str, seq: int, event: AnyEvent, digest: LogDigest) -> 
     if type(event) in SEALED_KINDS and event.log_digest != digest.hexdigest():  # type: ignore[union-attr]
         raise LogDamaged(
             f"run {run_id!r}, seq {seq}: the rows before it are not those that were there when it was appended; "
-            "nothing was written. Restore the log from a copy"
+            "nothing was written. Restore the log from a copy",
+            "V15",
         )

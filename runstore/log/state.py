@@ -146,7 +146,7 @@ class RunState(ExpandedGraph):
         try:
             settled: StepId | None = _APPLY[type(event)](self, seq, event)
         except InvalidKey as error:
-            raise self._damaged(seq, str(error)) from None
+            raise self._damaged(seq, str(error), "V7") from None
         self.seq = seq
         self.time = time
         return settled
@@ -154,12 +154,18 @@ class RunState(ExpandedGraph):
     def _check_place(self, seq: int, event: AnyEvent) -> None:
         """Raise LogDamaged unless an event is the next, of the open epoch or the begin of one, and not older."""
         if seq != self.seq + 1:
-            raise self._damaged(seq, f"follows seq {self.seq}; rows are missing or out of order")
+            raise self._damaged(
+                seq, f"follows seq {self.seq}; rows are missing or out of order", "V1"
+            )
         if not isinstance(event, EPOCH_KINDS) and event.epoch != self._open_epoch:
             self._check_epoch(seq, event, self.epoch)
-            raise self._damaged(seq, f"{type(event).__name__} stands after the end of the run")
+            raise self._damaged(
+                seq, f"{type(event).__name__} stands after the end of the run", "V6"
+            )
         if event.time < self.time:
-            raise self._damaged(seq, "is older than the row before it; rows were swapped or edited")
+            raise self._damaged(
+                seq, "is older than the row before it; rows were swapped or edited", "V5"
+            )
 
     def _begin_epoch(self, seq: int, event: RunStarted | RunResumed) -> None:
         self._check_epoch(seq, event, self.epoch + 1)
@@ -167,16 +173,19 @@ class RunState(ExpandedGraph):
 
     def _check_epoch(self, seq: int, event: AnyEvent, epoch: int) -> None:
         if type(event) is RunStarted and seq != 1:
-            raise self._damaged(seq, "is a second RunStarted")
+            raise self._damaged(seq, "is a second RunStarted", "V3")
         if seq == 1 and type(event) is not RunStarted:
-            raise self._damaged(seq, f"is a {type(event).__name__}; a log begins with RunStarted")
+            raise self._damaged(
+                seq, f"is a {type(event).__name__}; a log begins with RunStarted", "V3"
+            )
         if event.epoch != epoch:
-            raise self._damaged(seq, f"has epoch {event.epoch}, expected {epoch}")
+            raise self._damaged(seq, f"has epoch {event.epoch}, expected {epoch}", "V4")
 
-    def _damaged(self, seq: int, fact: str) -> LogDamaged:
+    def _damaged(self, seq: int, fact: str, rule: str) -> LogDamaged:
         return LogDamaged(
             f"run {self.run_id!r}, seq {seq}: {fact}; the log is damaged and nothing was written. "
-            "Restore it from a copy"
+            "Restore it from a copy",
+            rule,
         )
 
     def _run_started(self, seq: int, event: RunStarted) -> None:
@@ -218,14 +227,16 @@ class RunState(ExpandedGraph):
 
     def _reuse_sealed(self, seq: int, event: ReuseSealed) -> None:
         if not self.is_taking:
-            raise self._damaged(seq, "ends what the run took from its parent, which is not open")
+            raise self._damaged(
+                seq, "ends what the run took from its parent, which is not open", "V13"
+            )
         self.is_taking = False
 
     def _step_started(self, seq: int, event: StepStarted | StepReused) -> None:
         step, columns, slot = self._move(seq, event, event.step)
         before, node = columns.attempts[slot], step.node
         if event.attempt != before + 1:
-            raise self._damaged(seq, f"starts attempt {event.attempt} after attempt {before}")
+            raise self._damaged(seq, f"starts attempt {event.attempt} after attempt {before}", "V9")
         columns.attempts[slot] = before + 1
         self.running[step] = seq
         if self.waiting:
@@ -243,7 +254,7 @@ class RunState(ExpandedGraph):
         column = columns.outputs.get(event.output)
         if column is None:
             raise self._damaged(
-                seq, f"stores output {event.output!r}, which {event.step!r} does not have"
+                seq, f"stores output {event.output!r}, which {event.step!r} does not have", "V10"
             )
         if not self.lost or event.output in self.lost.get(step, (event.output,)):
             column[slot] = seq
@@ -255,6 +266,7 @@ class RunState(ExpandedGraph):
             raise self._damaged(
                 seq,
                 f"adds key {event.mapping_key!r} to output {event.output!r} of {event.step!r} wrongly",
+                "V10",
             )
         piece.keys[event.mapping_key] = len(piece.seqs)
         piece.seqs.append(seq)
@@ -264,18 +276,19 @@ class RunState(ExpandedGraph):
         piece = self._open.get(step, _NOTHING_OPEN).get(event.output)
         if piece is None or piece.sealed:
             raise self._damaged(
-                seq, f"seals output {event.output!r} of {event.step!r}, which is not open"
+                seq, f"seals output {event.output!r} of {event.step!r}, which is not open", "V10"
             )
         if len(piece.keys) != event.count or keys_digest(piece.keys) != event.keys_digest:
             raise self._damaged(
                 seq,
                 f"seals {event.count} keys of {event.step!r}, the log holds {len(piece.keys)} others",
+                "V11",
             )
         piece.sealed, piece.digest = True, event.keys_digest
 
     def _collect_resolved(self, seq: int, event: CollectResolved) -> None:
         if self.find(StepId(*parse_step_key(event.step))) is None:
-            raise self._damaged(seq, f"names step {event.step!r}, which is not in the graph")
+            raise self._damaged(seq, f"names step {event.step!r}, which is not in the graph", "V7")
 
     def _step_succeeded(self, seq: int, event: StepSucceeded) -> StepId:
         step, columns, _ = self._move(seq, event, event.step, event.attempt)
@@ -295,7 +308,7 @@ class RunState(ExpandedGraph):
     def _seal_all(self, seq: int, step: StepId, lost: frozenset[str] | None) -> None:
         for output, piece in self._open.pop(step).items():
             if not piece.sealed:
-                raise self._damaged(seq, f"ends '{step}' with unsealed output {output!r}")
+                raise self._damaged(seq, f"ends '{step}' with unsealed output {output!r}", "V12")
             self._seal(step, output, piece, lost)
 
     def _seal(
@@ -333,7 +346,7 @@ class RunState(ExpandedGraph):
     def _step_invalidated(self, seq: int, event: StepInvalidated) -> None:
         node = self.graph.by_name.get(event.node)
         if node is None:
-            raise self._damaged(seq, f"invalidates {event.node!r}, which is not in the graph")
+            raise self._damaged(seq, f"invalidates {event.node!r}, which is not in the graph", "V7")
         why = OUTPUT_LOST if event.reason == "output lost" else INVALIDATED
         why = INTERRUPTED if event.reason == "input lost" else why
         if event.steps is None:
@@ -369,7 +382,9 @@ class RunState(ExpandedGraph):
             columns.status[slot] not in (SUCCEEDED, FAILED)
             or (step, event.attempt) in self.hooks_due
         ):
-            raise self._damaged(seq, f"tells hooks of {event.step!r}, which has not just ended")
+            raise self._damaged(
+                seq, f"tells hooks of {event.step!r}, which has not just ended", "V14"
+            )
         if event.attempt != columns.attempts[slot]:
             raise self._of_another_attempt(seq, event.attempt, columns.attempts[slot])
         self.hooks_due[step, event.attempt] = event
@@ -379,7 +394,7 @@ class RunState(ExpandedGraph):
         due = self.hooks_due.pop((step, event.attempt), None)
         if due is None or event.hook not in due.hooks:
             raise self._damaged(
-                seq, f"ends hook {event.hook!r} of {event.step!r}, which is not due"
+                seq, f"ends hook {event.hook!r} of {event.step!r}, which is not due", "V14"
             )
         if isinstance(event, HookFailed):
             count, first = self.hook_failures.get(event.hook, (0, seq))
@@ -401,7 +416,7 @@ class RunState(ExpandedGraph):
         place = self.find(step)
         if place is None:
             raise self._damaged(
-                seq, f"names step {text!r}, which is not in the graph or not sealed"
+                seq, f"names step {text!r}, which is not in the graph or not sealed", "V7"
             )
         self._placed_key, self._placed = text, (step, place[0], place[1])
         return self._placed
@@ -415,14 +430,14 @@ class RunState(ExpandedGraph):
         status = STEP_TRANSITIONS[columns.status[slot]].get(type(event))
         if status is None:
             was = STATUS_NAMES[columns.status[slot]]
-            raise self._damaged(seq, f"{type(event).__name__} of {text!r}, which is {was}")
+            raise self._damaged(seq, f"{type(event).__name__} of {text!r}, which is {was}", "V8")
         if attempt is not None and attempt != columns.attempts[slot]:
             raise self._of_another_attempt(seq, attempt, columns.attempts[slot])
         columns.status[slot] = status
         return placed
 
     def _of_another_attempt(self, seq: int, attempt: int, running: int) -> LogDamaged:
-        return self._damaged(seq, f"is of attempt {attempt}, running is attempt {running}")
+        return self._damaged(seq, f"is of attempt {attempt}, running is attempt {running}", "V9")
 
     def _set_pending(self, step: StepId, why: int) -> None:
         place = self.find(step)

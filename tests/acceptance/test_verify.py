@@ -1,0 +1,299 @@
+"""A planted fault of every kind is found, by the number of its rule; a log that is as it was passes.
+
+Faults are planted behind the triggers' back, and every digest is computed anew afterwards, as a forger would: so what
+is found is found by its own rule, and by no other.
+"""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click.testing
+import pytest
+
+from execution.cli.main import cli
+from runstore import RunStore
+from runstore.audit import Verification, anchor, find_output, verify
+from runstore.errors import ConfigError
+from runstore.log.codec import LogDigest
+from runstore.log.events import KINDS
+from runstore.log.replay import SEALED_KINDS
+from tests.acceptance.audited import KILLED, RUN, Audited
+from tests.property.logs import behind_the_triggers
+
+Rows = list[Any]
+Edit = Callable[[Rows], Any]
+
+
+@pytest.fixture
+def copied(audited: Audited, tmp_path: Path) -> Path:
+    """A copy of the run, to be damaged."""
+    shutil.copytree(audited.store, tmp_path / "store")
+    return tmp_path / "store"
+
+
+def forge(directory: Path, edit: Edit, *, redo_digests: bool = True) -> None:
+    """Change the rows of the run, and have every digest fit again."""
+    with RunStore.open(directory, must_exist=True) as store:
+        rows: Rows = [json.loads(body) for _, body in store.rows(RUN)]
+    edit(rows)
+    numbered: list[tuple[int, str]] = []
+    digest = LogDigest()
+    for seq, row in enumerate(rows, 1):
+        if row is None:
+            continue  # a row that is gone
+        is_sealed = isinstance(row, dict) and KINDS.get(row.get("kind", "")) in SEALED_KINDS
+        if is_sealed and redo_digests:
+            row["log_digest"] = digest.hexdigest()
+        body = json.dumps(row, separators=(",", ":"), ensure_ascii=False)
+        digest.update(seq, body)
+        numbered.append((seq, body))
+    with behind_the_triggers(directory / "runs.db") as connection:
+        connection.execute("DELETE FROM events")
+        connection.executemany(
+            "INSERT INTO events (row_id, body) VALUES (1 << 32 | ?, ?)", numbered
+        )
+
+
+def verified(directory: Path, **options: Any) -> Verification:
+    """The answer."""
+    with RunStore.open(directory, must_exist=True) as store:
+        return verify(store, RUN, **options)
+
+
+def at(rows: Rows, kind: str, step: str | None = None, nth: int = 0) -> int:
+    """Where the nth event of a kind, of a step, stands."""
+    places = [
+        place
+        for place, row in enumerate(rows)
+        if row["kind"] == kind and step in (None, row.get("step"))
+    ]
+    return places[nth]
+
+
+def change(kind: str, step: str | None = None, nth: int = 0, /, **fields: Any) -> Edit:
+    """Change fields of an event."""
+    return lambda rows: rows[at(rows, kind, step, nth)].update(fields)
+
+
+def instead(kind: str, step: str | None, nth: int, /, **fields: Any) -> Edit:
+    """Put another event in place of one, with the same epoch and time."""
+
+    def edit(rows: Rows) -> None:
+        place = at(rows, kind, step, nth)
+        kept = {name: rows[place][name] for name in ("epoch", "time")}
+        rows[place] = {**fields, **kept}
+
+    return edit
+
+
+def last_again(rows: Rows) -> None:
+    """An event after the end of the run."""
+    rows.append(
+        {"kind": "StepSkipped", "step": "report", "cause": "", "epoch": 3, "time": rows[-1]["time"]}
+    )
+
+
+def drop(kind: str) -> Edit:
+    """A row that is gone, without a gap closed."""
+
+    def edit(rows: Rows) -> None:
+        rows[at(rows, kind)] = None
+
+    return edit
+
+
+def twice(rows: Rows) -> None:
+    """The same mapping key twice in one output."""
+    second = at(rows, "DynamicOutputStored", "regions", 1)
+    rows[second]["mapping_key"] = rows[at(rows, "DynamicOutputStored", "regions")]["mapping_key"]
+
+
+def too_early(rows: Rows) -> None:
+    """A run that failed says that it has succeeded."""
+    rows[at(rows, "RunFailed")]["kind"] = "RunSucceeded"
+
+
+PARIS = Audited.step("Europe", "Paris")
+FAULTS: dict[str, tuple[str, Edit]] = {
+    "a row is gone": ("V1", drop("OutputStored")),
+    "a row is no event": ("V2", lambda rows: rows.__setitem__(9, {})),
+    "a row is no object": ("V2", lambda rows: rows.__setitem__(9, "x")),
+    "an unknown kind": ("V2", change("StepStarted", PARIS, kind="StepDreamt")),
+    "an unknown field": ("V2", change("StepStarted", PARIS, mood="good")),
+    "a newer format": ("V2", change("RunStarted", format=99)),
+    "a second start": ("V3", lambda rows: rows.__setitem__(5, {**rows[0], "time": rows[5]["time"]})),
+    "no start": ("V3", lambda rows: rows.__setitem__(0, {**rows[1], "time": rows[0]["time"]})),
+    "a skipped epoch": ("V4", change("RunResumed", epoch=7)),
+    "an event of another epoch": ("V4", change("StepSucceeded", PARIS, epoch=2)),
+    "an older event": ("V5", change("StepSucceeded", PARIS, time="2020-01-01T00:00:00Z")),
+    "an event after the end": ("V6", last_again),
+    "a step of no sealed key": ("V7", change("StepStarted", PARIS, step="length[Europe][Rome]")),
+    "a step of no op": ("V7", change("StepStarted", PARIS, step="nobody")),
+    "a step key that is none": ("V7", change("StepStarted", PARIS, step="length[")),
+    "a step that is done starts": (
+        "V8",
+        instead("StepStarted", "report", 0, kind="StepStarted", step=PARIS, inputs={}, code="c" * 16, attempt=2),
+    ),
+    "another attempt": ("V9", change("StepSucceeded", PARIS, attempt=3)),
+    "an attempt is left out": ("V9", change("StepStarted", PARIS, attempt=2)),
+    "an output that the op has not": ("V10", change("OutputStored", PARIS, output="extra")),
+    "a key twice": ("V10", twice),
+    "a seal of another count": ("V11", change("ExpansionSealed", "regions", count=2)),
+    "a seal of other keys": ("V11", change("ExpansionSealed", "regions", keys_digest="0" * 64)),
+    "a success without a seal": (
+        "V12",
+        instead("ExpansionSealed", "cities[nowhere]", 0, kind="HooksDue", step="regions", hooks=["h"], outcome=1),
+    ),
+    "an end of reuse without a parent": (
+        "V13",
+        instead("OutputStored", PARIS, 0, kind="ReuseSealed", reused=0, left_out=0),
+    ),
+    "a hook that is not due": (
+        "V14",
+        instead("OutputStored", PARIS, 0, kind="HookSucceeded", step=PARIS, hook="h"),
+    ),
+    "an input of another clone": ("A1", change("StepStarted", PARIS, inputs={"city": 3})),
+    "an input that is not named": ("A1", change("StepStarted", PARIS, inputs={})),
+    "a collect of another digest": ("A2", change("CollectResolved", "report", digest="0" * 64)),
+    "a collect of fewer keys": ("A2", change("CollectResolved", "report", sealed=2, succeeded=2)),
+    "a collect of another source": ("A2", change("CollectResolved", "report", source="length.result")),
+    "other counts at the end": ("A3", change("RunSucceeded", counts={"report": {"succeeded": 2}})),
+    "a success with work left": ("A4", too_early),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_found_by_its_rule(fault: str, copied: Path) -> None:
+    """Every finding but those that follow from it has the number of the rule that was broken."""
+    rule, edit = FAULTS[fault]
+    assert verified(copied).ok
+    forge(copied, edit)
+    answer = verified(copied)
+    assert rule in {finding.rule for finding in answer.findings}
+    assert answer.findings[0].rule == rule, answer.findings
+    assert all(finding.fact for finding in answer.findings)
+
+
+def test_an_edit_is_proved_by_the_next_digest(copied: Path) -> None:
+    """V15: a row that is well formed, and not what was appended."""
+    forge(copied, change("StepSucceeded", PARIS, duration_s=12.5), redo_digests=False)
+    (finding,) = verified(copied).findings
+    assert finding.rule == "V15"
+
+
+def test_a_forger_who_computes_all_digests_is_found_by_the_anchor(copied: Path) -> None:
+    """Without the anchor nothing is off, and the answer says that this cannot be told; with it the edit is found."""
+    with RunStore.open(copied, must_exist=True) as store:
+        kept = str(anchor(store, RUN))
+    whole = verified(copied, anchor=kept)
+    assert whole.ok
+    assert "nothing up to seq" in whole.proves[0]
+    forge(copied, change("StepSucceeded", PARIS, duration_s=12.5))
+    without = verified(copied)
+    assert without.ok
+    assert any("can compute all digests anew" in text for text in without.cannot_prove)
+    for given in (kept, kept.partition(":")[2]):
+        (finding,) = verified(copied, anchor=given).findings
+        assert finding.rule == "anchor"
+
+
+def test_a_lost_tail_is_found_by_the_anchor(copied: Path) -> None:
+    """A log that was cut is a valid, shorter log, but for the anchor."""
+    with RunStore.open(copied, must_exist=True) as store:
+        kept = str(anchor(store, RUN))
+    forge(copied, lambda rows: rows.__delitem__(slice(20, None)))
+    assert verified(copied).ok
+    (finding,) = verified(copied, anchor=kept).findings
+    assert "the log ends at seq 20" in finding.fact
+    with pytest.raises(ConfigError, match="is no anchor"):
+        verified(copied, anchor="abc")
+
+
+def test_an_anchor_of_a_run_that_goes_on(copied: Path) -> None:
+    """What was appended since leaves the anchor as it is."""
+    with RunStore.open(copied, must_exist=True) as store:
+        rows = list(store.rows(RUN))
+    digest = LogDigest()
+    digest.update_all(rows[:20])
+    answer = verified(copied, anchor=f"20:{digest.hexdigest()}")
+    assert answer.ok
+    assert any("says nothing of the rows after seq 20" in text for text in answer.cannot_prove)
+
+
+# Outputs
+
+
+def output_file(directory: Path, step: str) -> Path:
+    """Where a step's output lies."""
+    with RunStore.open(directory, must_exist=True) as store:
+        return Path(find_output(store, store.state(RUN), step).address)
+
+
+def lose(path: Path) -> None:
+    """It is gone."""
+    path.unlink()
+
+
+def lengthen(path: Path) -> None:
+    """It has another size."""
+    path.write_bytes(path.read_bytes() + b" ")
+
+
+def alter(path: Path) -> None:
+    """It has other bytes, as many."""
+    path.write_bytes(path.read_bytes()[::-1].replace(b"5", b"7"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "rule", "shallow"),
+    [(lose, "O1", True), (lengthen, "O2", True), (alter, "O3", False)],
+)
+def test_damaged_outputs(damage: Any, rule: str, shallow: bool, copied: Path) -> None:
+    """What is missing or of another size is found at once, other bytes with --deep; the address is named."""
+    path = output_file(copied, PARIS)
+    damage(path)
+    assert verified(copied).ok is not shallow
+    (finding,) = verified(copied, deep=True).findings
+    assert (finding.rule, finding.step, finding.address) == (rule, PARIS, str(path))
+
+
+def test_what_does_not_count_need_not_be_there(copied: Path) -> None:
+    """The output that a killed attempt has left is nobody's."""
+    with RunStore.open(copied, must_exist=True) as store:
+        kept = find_output(store, store.state(RUN), Audited.step(*KILLED)).address
+        named = [
+            event.reference.path
+            for _, event in store.step_events(RUN, Audited.step(*KILLED))
+            if hasattr(event, "reference")
+        ]
+    others = [copied / "outputs" / RUN / path for path in named]
+    for path in others:
+        if str(path) != kept:
+            path.unlink()
+    assert verified(copied, deep=True).ok
+
+
+# The commands
+
+
+def ask(directory: Path, *words: str, code: int = 0) -> str:
+    """What a command prints."""
+    ended = click.testing.CliRunner().invoke(cli, [*words, "--store", str(directory)])
+    assert ended.exit_code == code, ended.output
+    return ended.output
+
+
+def test_the_commands(copied: Path) -> None:
+    """Exit code 0 and the proof; 1 and the finding with its rule, for people and for machines."""
+    kept = ask(copied, "anchor", RUN).strip()
+    shown = ask(copied, "verify", RUN, "--deep", "--anchor", kept)
+    assert "nothing is off" in shown
+    assert kept in shown
+    output_file(copied, PARIS).unlink()
+    assert "O1 " in ask(copied, "verify", RUN, code=1)
+    found = json.loads(ask(copied, "verify", RUN, "--json", code=1))
+    assert found["ok"] is False
+    assert [one["rule"] for one in found["findings"]] == ["O1"]
