@@ -23,6 +23,7 @@ COMMANDS = {
     "lineage": "Show what a step was made from, or what was made from it.",
     "collect-inputs": "List the keys that fed a collect, with the proof.",
     "explain": "Say why a step ran, was reused, or will run.",
+    "diff": "Compare two runs: keys, outputs, time, code, config.",
     "verify": "Check that a run's log is valid and every output there.",
     "anchor": "Print the digest of a run's log, to keep elsewhere.",
     "cancel": "Stop a run; it can be resumed.",

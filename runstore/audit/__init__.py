@@ -10,6 +10,7 @@ answer.
 from runstore.audit.anchor import Anchor, anchor
 from runstore.audit.cat import Content, Found, cat, find_output, printable
 from runstore.audit.collect_inputs import CollectInputs, Member, Seal, collect_inputs
+from runstore.audit.diff import Changed, OpDiff, RunDiff, Setting, Side, Single, diff
 from runstore.audit.doctor import Check, doctor
 from runstore.audit.errors import ErrorGroup, errors
 from runstore.audit.explain import Explanation, Fact, explain
@@ -52,6 +53,7 @@ __all__ = [
     "KEY_STATES",
     "Anchor",
     "Cell",
+    "Changed",
     "Check",
     "Collect",
     "CollectInputs",
@@ -72,12 +74,17 @@ __all__ = [
     "LogRow",
     "Match",
     "Member",
+    "OpDiff",
     "OpSummary",
     "Pieces",
     "Progress",
     "Reading",
+    "RunDiff",
     "RunReport",
     "Seal",
+    "Setting",
+    "Side",
+    "Single",
     "StepAttempt",
     "StepInput",
     "StepOutput",
@@ -88,6 +95,7 @@ __all__ = [
     "anchor",
     "cat",
     "collect_inputs",
+    "diff",
     "doctor",
     "dot",
     "errors",

@@ -12,6 +12,7 @@ from runstore.audit.anchor import Anchor, parse_anchor
 from runstore.audit.consistency import CHECKED, Consistency, Fault
 from runstore.audit.lookup import Lookup
 from runstore.audit.rows import raw_rows
+from runstore.audit.stored import counted
 from runstore.errors import (
     FormatTooNew,
     InvalidKey,
@@ -22,11 +23,8 @@ from runstore.errors import (
 )
 from runstore.log.codec import LogDigest, decode
 from runstore.log.events import STORES, AnyEvent
-from runstore.log.expanded import StepId
-from runstore.log.graph import Level
 from runstore.log.replay import SEALED_KINDS
 from runstore.log.state import RunState
-from runstore.log.transitions import SUCCEEDED
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore
@@ -151,10 +149,10 @@ class _Reading:
         """All that was found."""
         if not self.last:
             self._find("V1", 0, "the log has no rows")
-        counted = _counted(self.state) if self._follows else None
-        self.counted = len(self._suspects) if counted is None else len(counted)
+        counts = {one[3] for one in counted(self.state)} if self._follows else None
+        self.counted = len(self._suspects) if counts is None else len(counts)
         for seq, suspect in self._suspects.items():
-            if counted is None or seq in counted:
+            if counts is None or seq in counts:
                 self._findings.append(suspect)
         if self._anchor is not None and not self.anchored:
             self._find("anchor", self._anchor.seq, self._broken_anchor())
@@ -245,27 +243,6 @@ def _references(store: RunStore, run_id: str, seqs: object) -> Iterator[OutputRe
     for event in store.events_at(run_id, seqs):  # type: ignore[arg-type]
         assert isinstance(event, STORES)
         yield event.reference
-
-
-def _counted(state: RunState) -> set[int]:
-    """The seqs of all outputs that count, now and to readers."""
-    seqs: set[int] = set()
-    for node in state.graph.nodes:
-        plain = [output.name for output in node.outputs if not output.dynamic]
-        dynamic = [output.name for output in node.outputs if output.dynamic]
-        for step in state.sealed_steps(node):
-            if state.status(step) == SUCCEEDED:
-                seqs.update(state.output_seq(step, output) for output in plain)
-                for output in dynamic:
-                    seqs.update(_pieces(state, step, output))
-    return seqs - {0}
-
-
-def _pieces(state: RunState, step: StepId, output: str) -> Iterator[int]:
-    expansion = state.expansion(Level(step.node, output), step.key_path)
-    if expansion is not None:
-        for slot in expansion.order:
-            yield expansion.seqs[slot]
 
 
 def _fact(error: Exception) -> str:

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstore.audit.lookup import Lookup
+from runstore.audit.stored import Stored, counted
+from runstore.log.events import STORES
 from runstore.log.expanded import StepId
 from runstore.log.graph import Level
 from runstore.log.state import RunState
@@ -88,3 +90,23 @@ def test_a_lookup_knows_no_other_step(shape: Shape, history: list[Crash]) -> Non
             for key in [*KEYS, "nobody"]:
                 step = StepId(node.name, (key,) * len(node.scope))
                 assert look.is_known(step) == (state.find(step) is not None)
+
+
+@TRIED
+@given(some_shapes, crashes)
+def test_what_counts_in_one_reading(shape: Shape, history: list[Crash]) -> None:
+    """The contents that two runs are compared by are those of the outputs that the fold says count."""
+    with (
+        tempfile.TemporaryDirectory() as root,
+        crashed_run(shape, history, Path(root)) as store,
+    ):
+        references = {
+            seq: event.reference.sha256
+            for seq, event in store.events(RUN)
+            if isinstance(event, STORES)
+        }
+        expected = {
+            (step, output, key): references[seq]
+            for step, output, key, seq in counted(store.state(RUN))
+        }
+        assert Stored(store, RUN).contents == expected
