@@ -33,6 +33,7 @@ Progress = Callable[[int], None]
 """Told now and then how many rows were read."""
 
 _TELL = 10_000
+_LOOKED_FOR_TOGETHER = 1_000
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -119,7 +120,8 @@ class _Reading:
         self._run_id, self._deep, self._anchor = run_id, deep, anchor
         self._follows = self._digests_hold = True
         self._consistency = Consistency(lambda seqs: _references(store, run_id, seqs))
-        self._outputs = _outputs_of(store, run_id)
+        self._outputs, self._bases = _outputs_of(store, run_id)
+        self._stored: list[tuple[int, str, OutputReference]] = []
         self._suspects: dict[int, Finding] = {}
         """Outputs that are not there, or are other bytes; a finding if they count in the end."""
 
@@ -139,7 +141,9 @@ class _Reading:
             if self._follows:
                 self._apply(seq, event)
             if kind in STORES:
-                self._look_for(seq, event.step, event.reference)  # type: ignore[union-attr]
+                self._stored.append((seq, event.step, event.reference))  # type: ignore[union-attr]
+                if len(self._stored) == _LOOKED_FOR_TOGETHER:
+                    self._look_for()
         self.digest.update(seq, body)
         self.last = seq
         if self._anchor is not None and not self.anchored and self._anchor.seq in (0, seq):
@@ -149,6 +153,7 @@ class _Reading:
         """All that was found."""
         if not self.last:
             self._find("V1", 0, "the log has no rows")
+        self._look_for()
         counts = {one[3] for one in counted(self.state)} if self._follows else None
         self.counted = len(self._suspects) if counts is None else len(counts)
         for seq, suspect in self._suspects.items():
@@ -203,27 +208,34 @@ class _Reading:
             for rule, fact in faults:
                 self._find(rule, seq, fact, getattr(event, "step", ""))
 
-    def _look_for(self, seq: int, step: str, reference: OutputReference) -> None:
+    def _look_for(self) -> None:
+        """Are the outputs there that were stored since this was asked the last time?"""
+        stored, self._stored = self._stored, []
         if self._outputs is None:
             return
+        known = [one for one in stored if one[2].base < self._bases]
+        for seq, step, reference in stored:
+            if reference.base >= self._bases:
+                fact = f"base {reference.base} is not declared"
+                self._suspects[seq] = Finding("O1", seq, fact, step, reference.path)
         try:
-            if self._outputs.is_there(reference, deep=self._deep):
-                return
-            self._suspects[seq] = _lost(self._outputs, seq, step, reference)
-        except IndexError:
-            fact = f"base {reference.base} is not declared"
-            self._suspects[seq] = Finding("O1", seq, fact, step, reference.path)
+            there = self._outputs.are_there((one[2] for one in known), deep=self._deep)
+            for (seq, step, reference), is_there in zip(known, there, strict=True):
+                if not is_there:
+                    self._suspects[seq] = _lost(self._outputs, seq, step, reference)
         except StorageFailed as error:
-            address = self._outputs.address(reference)
-            self._suspects[seq] = Finding("O1", seq, f"cannot be read: {error}", step, address)
+            fact = f"outputs from here on cannot be read: {error}"
+            seq, step, _ = known[0]
+            self._suspects.setdefault(seq, Finding("O1", seq, fact, step))
 
 
-def _outputs_of(store: RunStore, run_id: str) -> OutputStore | None:
-    """The outputs, over all bases that the log declares; None where its first row cannot be read."""
+def _outputs_of(store: RunStore, run_id: str) -> tuple[OutputStore | None, int]:
+    """The outputs, over all bases that the log declares, and how many these are; None where it cannot be read."""
     try:
-        return store.outputs(Lookup(store, run_id).frame)
+        look = Lookup(store, run_id)
     except (FormatTooNew, LogDamaged):
-        return None
+        return None, 0
+    return look.outputs, len(look.frame.bases)
 
 
 def _lost(outputs: OutputStore, seq: int, step: str, reference: OutputReference) -> Finding:

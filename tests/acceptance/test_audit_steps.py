@@ -10,6 +10,7 @@ from typing import Any
 import click.testing
 import pytest
 
+from execution import execute
 from execution.cli.main import cli
 from runstore import RunStore
 from runstore.audit import (
@@ -21,11 +22,21 @@ from runstore.audit import (
     mermaid,
     show_step,
     tree,
+    verify,
     who,
 )
 from runstore.errors import StepNotFound
 from runstore.keys import escape_key
-from tests.acceptance.audited import FAILED, HOSTILE, KILLED, MESSAGE, RUN, TREE, Audited
+from tests.acceptance.audited import (
+    FAILED,
+    HOSTILE,
+    KILLED,
+    MESSAGE,
+    RUN,
+    TREE,
+    Audited,
+    count_cities,
+)
 
 
 @pytest.fixture
@@ -252,3 +263,25 @@ def test_every_answer_as_text_and_as_json(
     assert all(char.isprintable() or char == "\n" for char in shown)
     found: Any = json.loads(ask(audited, *given, "--json"))
     assert found
+
+
+def test_outputs_that_share_an_object(audited: Audited, tmp_path: Path) -> None:
+    """Small outputs that are packed are found one by one by their digest, and all of an object by its path."""
+    notes = tmp_path / "notes"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AUDITED_NOTES", str(notes))
+        directory = tmp_path / "packed"
+        with RunStore.open(directory, small_outputs="pack") as packed:
+            assert execute(count_cities, packed, run_id=RUN, run_config={}).success
+    with RunStore.open(directory, must_exist=True) as store:
+        found = find_output(store, store.state(RUN), Audited.step("Europe", "Paris"))
+        assert found.reference.offset is not None
+        path = str(directory / "outputs" / RUN / found.reference.path)
+        at_path = who(store, path).writers
+        assert {one.by for one in at_path} == {"address and sha256"}
+        assert found.seq in [one.seq for one in at_path]
+        by_digest = who(store, found.reference.sha256).writers
+        assert found.seq in [one.seq for one in by_digest]
+        assert verify(store, RUN, deep=True).ok
+        Path(path).unlink()
+        assert {one.rule for one in verify(store, RUN).findings} == {"O1"}
