@@ -13,11 +13,18 @@ import msgspec
 
 from runstore.config import Settings, find_settings, store_to_create, store_to_read
 from runstore.credentials import Options
-from runstore.errors import ConfigError, RunAlive, RunInUse, RunNotFound, StoreNotFound
+from runstore.errors import (
+    ConfigError,
+    RunAlive,
+    RunConflict,
+    RunInUse,
+    RunNotFound,
+    StoreNotFound,
+)
 from runstore.keys import check_run_id
 from runstore.log.claims import Claim, Claims
 from runstore.log.codec import LogDigest, decode
-from runstore.log.database import LOG_NAME, Database
+from runstore.log.database import LOG_NAME, Cursor, Database
 from runstore.log.event_log import EventLog, Row, row_id
 from runstore.log.events import (
     AnyEvent,
@@ -27,6 +34,7 @@ from runstore.log.events import (
     RunStarted,
     SmallOutputs,
 )
+from runstore.log.lines import from_lines
 from runstore.log.medium import make_private_directory
 from runstore.log.messages import Message, Messages
 from runstore.log.recorder import Recorder, refuse_living, this_host
@@ -223,9 +231,9 @@ class RunStore:
         )
         return [(seq, decode(body, run_id, seq)) for seq, body in rows.fetchall()]
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> Iterator[Any]:
-        """The rows of a reading statement on the log, for questions that its indexes answer."""
-        return iter(self._reading().query(sql, parameters))
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> Cursor:
+        """The rows of a reading statement on the log, for questions that its indexes or its views answer."""
+        return self._reading().query(sql, parameters)
 
     def messages(self, run_id: str, after: int = 0, limit: int = -1) -> Iterator[Message]:
         """What the ops of a run have logged, behind number `after`; not truth, and perhaps pruned."""
@@ -305,6 +313,26 @@ class RunStore:
                 "--outputs, or remove them"
             )
         return Recorder.start(self._writing(create=True), check_run_id(run_id), event)
+
+    def take_in(self, lines: Iterable[str], name: str) -> str:
+        """Begin a run with a log that was exported from another store, and return its id; creates the store.
+
+        The log must be the one that was exported, and valid; its outputs are not brought along. `name`: of the file,
+        for messages. Raises LogDamaged or FormatTooNew, and RunConflict where there is a run of that id.
+        """
+        header, rows = from_lines(lines, name)
+        replay(rows, header.run)
+        if self.has_run(header.run):
+            raise RunConflict(
+                f"there is a run {header.run!r} in {self._place()} already; `runstore rm {header.run}` first, or "
+                "import into another store"
+            )
+        database = self._writing(create=True)
+        with database.transaction(full=True) as connection:
+            begun = "INSERT INTO runs (id) VALUES (?) RETURNING run"
+            run = connection.execute(begun, (header.run,)).fetchone()[0]
+            EventLog(database).append(connection, run, 1, [body for _, body in rows])
+        return header.run
 
     def sketch(self, run_id: str, event: RunStarted) -> Recorder:
         """A run that is begun to plan with; nothing can be committed to it."""

@@ -26,6 +26,8 @@ COMMANDS = {
     "diff": "Compare two runs: keys, outputs, time, code, config.",
     "verify": "Check that a run's log is valid and every output there.",
     "anchor": "Print the digest of a run's log, to keep elsewhere.",
+    "export": "Give a run to other programs: jsonl, parquet.",
+    "import": "Take an exported run into this store.",
     "cancel": "Stop a run; it can be resumed.",
     "rm": "Delete a run for ever: its log and its outputs.",
     "doctor": "Check the store, its disk and this installation.",

@@ -14,6 +14,7 @@ from runstore.audit.diff import Changed, OpDiff, RunDiff, Setting, Side, Single,
 from runstore.audit.doctor import Check, doctor
 from runstore.audit.errors import ErrorGroup, errors
 from runstore.audit.explain import Explanation, Fact, explain
+from runstore.audit.export_lines import export_log, export_rows
 from runstore.audit.key_grid import Cell, GridRow, KeyGrid, key_grid
 from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, keys_of
 from runstore.audit.lineage import (
@@ -46,11 +47,13 @@ from runstore.audit.step_report import (
     StepReport,
     show_step,
 )
+from runstore.audit.tables import TABLES, table
 from runstore.audit.verify import Finding, Verification, verify
 from runstore.audit.who import Writer, Writers, who
 
 __all__ = [
     "KEY_STATES",
+    "TABLES",
     "Anchor",
     "Cell",
     "Changed",
@@ -100,6 +103,8 @@ __all__ = [
     "dot",
     "errors",
     "explain",
+    "export_log",
+    "export_rows",
     "failure_kinds",
     "find_node",
     "find_output",
@@ -118,6 +123,7 @@ __all__ = [
     "search",
     "show",
     "show_step",
+    "table",
     "tree",
     "verify",
     "who",

@@ -21,6 +21,7 @@ from runstore.log import schema
 from runstore.log.medium import lock_holder, make_private_file, refuse_network_disk
 
 Connection = sqlite3.Connection
+Cursor = sqlite3.Cursor
 
 LOG_NAME = "runs.db"
 LOCK_NAME = "runs.lock"

@@ -1,0 +1,80 @@
+"""`runstore export`."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from execution.cli.failure import Command, ExitCode, Failure
+from execution.cli.options import opened, outputs_option, run_argument, store_option
+
+if TYPE_CHECKING:
+    from runstore.store import RunStore
+
+FORMATS = ("jsonl", "parquet")
+_TABLES = ("events", "steps", "outputs", "keys", "lineage", "collects")
+
+
+@click.command(cls=Command)
+@run_argument("last")
+@click.option("--format", "form", type=click.Choice(FORMATS), default="jsonl", show_default=True)
+@click.option(
+    "--table",
+    type=click.Choice(_TABLES),
+    help="With jsonl: the rows of a table instead of the log.",
+)
+@click.option(
+    "--out",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help="The file to write, or for parquet the folder; standard output where there is none.",
+)
+@store_option
+@outputs_option
+def command(
+    run: str,
+    form: str,
+    table: str | None,
+    out: Path | None,
+    store: str | None,
+    outputs: str | None,
+) -> None:
+    """Give a run to other programs. jsonl is the log as it stands, which `runstore import` takes into another store;
+    parquet is a folder with a file for each table: events, steps, outputs, keys, lineage, collects.
+    """
+    with opened(store, outputs) as found:
+        if form == "parquet":
+            _parquet(found, run, out)
+        else:
+            _write(_lines(found, run, form, table), out)
+
+
+def _lines(store: "RunStore", run: str, form: str, table: str | None) -> Iterable[str]:
+    from runstore.audit.export_lines import export_log, export_rows
+
+    return export_log(store, run) if table is None else export_rows(store, run, table)
+
+
+def _parquet(store: "RunStore", run: str, out: Path | None) -> None:
+    from runstore.audit.export_parquet import export_parquet
+
+    if out is None:
+        raise Failure("parquet is a folder of files; add --out DIR", ExitCode.USAGE)
+    for path in export_parquet(store, run, out):
+        click.echo(f"{path}", err=True)
+
+
+def _write(lines: Iterable[str], out: Path | None) -> None:
+    if out is None:
+        for line in lines:
+            sys.stdout.buffer.write(line.encode() + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with out.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    except OSError as error:
+        raise Failure(f"{out}: {error.strerror}; name another file", ExitCode.USAGE) from None
+    click.echo(f"{out}", err=True)
