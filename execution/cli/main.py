@@ -26,6 +26,7 @@ COMMANDS = {
     "diff": "Compare two runs: keys, outputs, time, code, config.",
     "verify": "Check that a run's log is valid and every output there.",
     "anchor": "Print the digest of a run's log, to keep elsewhere.",
+    "timeline": "Draw when each op was at work, and when nobody executed the run.",
     "export": "Give a run to other programs: jsonl, parquet.",
     "import": "Take an exported run into this store.",
     "cancel": "Stop a run; it can be resumed.",

@@ -14,6 +14,7 @@ from runstore.audit.diff import Changed, OpDiff, RunDiff, Setting, Side, Single,
 from runstore.audit.doctor import Check, doctor
 from runstore.audit.errors import ErrorGroup, errors
 from runstore.audit.explain import Explanation, Fact, explain
+from runstore.audit.export_html import export_html
 from runstore.audit.export_lines import export_log, export_rows
 from runstore.audit.key_grid import Cell, GridRow, KeyGrid, key_grid
 from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, keys_of
@@ -48,6 +49,9 @@ from runstore.audit.step_report import (
     show_step,
 )
 from runstore.audit.tables import TABLES, table
+from runstore.audit.timeline import Timeline, timeline
+from runstore.audit.timeline_drawing import svg
+from runstore.audit.timeline_drawing import text as timeline_text
 from runstore.audit.verify import Finding, Verification, verify
 from runstore.audit.who import Writer, Writers, who
 
@@ -92,6 +96,7 @@ __all__ = [
     "StepInput",
     "StepOutput",
     "StepReport",
+    "Timeline",
     "Verification",
     "Writer",
     "Writers",
@@ -103,6 +108,7 @@ __all__ = [
     "dot",
     "errors",
     "explain",
+    "export_html",
     "export_log",
     "export_rows",
     "failure_kinds",
@@ -123,7 +129,10 @@ __all__ = [
     "search",
     "show",
     "show_step",
+    "svg",
     "table",
+    "timeline",
+    "timeline_text",
     "tree",
     "verify",
     "who",

@@ -17,7 +17,7 @@ from runstore.keys import format_step_key
 from runstore.testing import Failpoint, armed, in_fork
 
 RUN = "audited"
-HOSTILE = "<script>alert(1)</script>"
+HOSTILE = "<script>document.title='owned'</script>"
 TREE = {
     "Europe": ["Paris", "a/b [0]%", "é"],
     HOSTILE: ["\u202egnp.exe", "\x1b[31mred", '"onload="x'],
@@ -25,7 +25,7 @@ TREE = {
 }
 KILLED = ("Europe", "é")
 FAILED = (HOSTILE, "\x1b[31mred")
-MESSAGE = '<img src=x onerror="alert(2)">\x1b[2J'
+MESSAGE = "<img src=x onerror=\"document.title='owned'\">\x1b[2J"
 
 
 def noted(context: OpContext, value: Any) -> None:

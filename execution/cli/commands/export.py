@@ -13,7 +13,7 @@ from execution.cli.options import opened, outputs_option, run_argument, store_op
 if TYPE_CHECKING:
     from runstore.store import RunStore
 
-FORMATS = ("jsonl", "parquet")
+FORMATS = ("jsonl", "parquet", "html")
 _TABLES = ("events", "steps", "outputs", "keys", "lineage", "collects")
 
 
@@ -42,7 +42,8 @@ def command(
     outputs: str | None,
 ) -> None:
     """Give a run to other programs. jsonl is the log as it stands, which `runstore import` takes into another store;
-    parquet is a folder with a file for each table: events, steps, outputs, keys, lineage, collects.
+    parquet is a folder with a file for each table: events, steps, outputs, keys, lineage, collects; html is one page to
+    read without a network.
     """
     with opened(store, outputs) as found:
         if form == "parquet":
@@ -52,8 +53,11 @@ def command(
 
 
 def _lines(store: "RunStore", run: str, form: str, table: str | None) -> Iterable[str]:
+    from runstore.audit.export_html import export_html
     from runstore.audit.export_lines import export_log, export_rows
 
+    if form == "html":
+        return export_html(store, run)
     return export_log(store, run) if table is None else export_rows(store, run, table)
 
 

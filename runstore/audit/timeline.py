@@ -1,0 +1,127 @@
+"""When each op was at work, epoch by epoch: bars by op, and the gaps in which nobody executed the run.
+
+One reading of the log. What lies closer together than the eye can tell is one bar, so that an op of a million clones is
+a few hundred.
+"""
+
+import datetime as dt
+
+import msgspec
+
+from runstore.audit.rows import raw_rows
+from runstore.log.codec import decode
+from runstore.log.events import (
+    AnyEvent,
+    RunCancelled,
+    RunFailed,
+    RunResumed,
+    RunStarted,
+    RunSucceeded,
+    StepFailed,
+    StepRetried,
+    StepStarted,
+    StepSucceeded,
+)
+from runstore.store import RunStore
+
+WIDTH = 400
+"""How many places the eye tells apart."""
+
+
+class EpochSpan(msgspec.Struct):
+    """One time that the run was executed."""
+
+    epoch: int
+    begun: dt.datetime
+    last: dt.datetime
+    ended: str = "crashed"
+    """succeeded, failed, cancelled; running or crashed where it has no last word."""
+
+
+class Bar(msgspec.Struct):
+    """Attempts of an op that lie close together."""
+
+    begun: dt.datetime
+    ended: dt.datetime
+    attempts: int = 1
+    failed: int = 0
+    interrupted: int = 0
+    """Running when their executor died."""
+
+
+class OpLine(msgspec.Struct):
+    """One op."""
+
+    op: str
+    bars: list[Bar] = []
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    """A run in time."""
+
+    run_id: str
+    status: str
+    epochs: tuple[EpochSpan, ...]
+    ops: tuple[OpLine, ...]
+
+
+def timeline(store: RunStore, run: str = "last", *, width: int = WIDTH) -> Timeline:
+    """The bars of a run; attempts closer than 1/`width` of its active time are one. Raises RunNotFound, LogDamaged."""
+    summary = store.run(run)
+    reading = _Reading((summary.updated - summary.started) / width)
+    for seq, body in raw_rows(store, summary.run_id):
+        reading.look(decode(body, summary.run_id, seq))
+    reading.interrupt()
+    if summary.status == "running":
+        reading.epochs[-1].ended = "running"
+    return Timeline(
+        summary.run_id, summary.status, tuple(reading.epochs), tuple(reading.ops.values())
+    )
+
+
+class _Reading:
+    def __init__(self, near: dt.timedelta) -> None:
+        self.epochs: list[EpochSpan] = []
+        self.ops: dict[str, OpLine] = {}
+        self._near = near
+        self._running: dict[str, dt.datetime] = {}
+
+    def look(self, event: AnyEvent) -> None:
+        """See one event."""
+        match event:
+            case RunStarted() | RunResumed():
+                self._begin(event)
+            case StepStarted():
+                self._running[event.step] = event.time
+            case StepSucceeded() if event.step in self._running:  # else it was reused
+                self._end(event.step, event.time)
+            case StepFailed() | StepRetried():
+                self._end(event.step, event.time, failed=1)
+            case RunSucceeded() | RunFailed() | RunCancelled():
+                self.epochs[-1].ended = type(event).__name__.removeprefix("Run").lower()
+        self.epochs[-1].last = event.time
+
+    def _begin(self, event: RunStarted | RunResumed) -> None:
+        self.interrupt()
+        self.epochs.append(EpochSpan(event.epoch, event.time, event.time))
+        if event.graph is not None:
+            for node in event.graph.nodes:
+                self.ops.setdefault(node.name, OpLine(node.name))
+
+    def interrupt(self) -> None:
+        """End what was running when the executor died, where it was last heard of."""
+        for step in list(self._running):
+            self._end(step, self.epochs[-1].last, interrupted=1)
+
+    def _end(self, step: str, time: dt.datetime, failed: int = 0, interrupted: int = 0) -> None:
+        begun = self._running.pop(step)
+        bars = self.ops[step.partition("[")[0]].bars
+        last = bars[-1] if bars else None
+        epoch = self.epochs[-1].begun
+        if last is None or last.begun < epoch or begun - last.ended > self._near:
+            bars.append(Bar(begun, time, 1, failed, interrupted))
+            return
+        last.begun, last.ended = min(last.begun, begun), max(last.ended, time)
+        last.attempts += 1
+        last.failed += failed
+        last.interrupted += interrupted
