@@ -13,7 +13,7 @@ from execution.cli.options import opened, outputs_option, run_argument, store_op
 if TYPE_CHECKING:
     from runstore.store import RunStore
 
-FORMATS = ("jsonl", "parquet", "html")
+FORMATS = ("jsonl", "parquet", "html", "openlineage", "otel")
 _TABLES = ("events", "steps", "outputs", "keys", "lineage", "collects")
 
 
@@ -41,13 +41,17 @@ def command(
     store: str | None,
     outputs: str | None,
 ) -> None:
-    """Give a run to other programs. jsonl is the log as it stands, which `runstore import` takes into another store;
-    parquet is a folder with a file for each table: events, steps, outputs, keys, lineage, collects; html is one page to
-    read without a network.
+    """Give a run to other programs.
+
+    jsonl is the log as it stands, which `runstore import` takes into another store; parquet a folder with a file for
+    each table: events, steps, outputs, keys, lineage, collects; html one page to read without a network; openlineage
+    the events of the run and its ops, with datasets by URI; otel spans with their real times; both as lines of JSON.
     """
     with opened(store, outputs) as found:
         if form == "parquet":
             _parquet(found, run, out)
+        elif form == "openlineage" and out is not None:
+            _openlineage(found, run, out)
         else:
             _write(_lines(found, run, form, table), out)
 
@@ -58,6 +62,14 @@ def _lines(store: "RunStore", run: str, form: str, table: str | None) -> Iterabl
 
     if form == "html":
         return export_html(store, run)
+    if form == "openlineage":
+        from runstore.audit.export_openlineage import openlineage_lines
+
+        return openlineage_lines(store, run)
+    if form == "otel":
+        from runstore.audit.export_otel import otel_lines
+
+        return otel_lines(store, run)
     return export_log(store, run) if table is None else export_rows(store, run, table)
 
 
@@ -68,6 +80,13 @@ def _parquet(store: "RunStore", run: str, out: Path | None) -> None:
         raise Failure("parquet is a folder of files; add --out DIR", ExitCode.USAGE)
     for path in export_parquet(store, run, out):
         click.echo(f"{path}", err=True)
+
+
+def _openlineage(store: "RunStore", run: str, out: Path) -> None:
+    from runstore.audit.export_openlineage import export_openlineage
+
+    export_openlineage(store, run, out)
+    click.echo(f"{out}", err=True)
 
 
 def _write(lines: Iterable[str], out: Path | None) -> None:
