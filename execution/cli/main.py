@@ -29,6 +29,7 @@ COMMANDS = {
     "timeline": "Draw when each op was at work, and when nobody executed the run.",
     "export": "Give a run to other programs: jsonl, parquet.",
     "import": "Take an exported run into this store.",
+    "datasette-metadata": "Print descriptions and questions for Datasette.",
     "cancel": "Stop a run; it can be resumed.",
     "rm": "Delete a run for ever: its log and its outputs.",
     "doctor": "Check the store, its disk and this installation.",

@@ -28,6 +28,7 @@ from runstore.audit.lineage import (
 from runstore.audit.lineage_drawing import dot, mermaid, tree
 from runstore.audit.messages import messages
 from runstore.audit.progress import Progress, progress, progress_of
+from runstore.audit.questions import QUESTIONS, Question, datasette_metadata
 from runstore.audit.rows import LogRow, rows
 from runstore.audit.search import Match, search
 from runstore.audit.show import (
@@ -57,6 +58,7 @@ from runstore.audit.who import Writer, Writers, who
 
 __all__ = [
     "KEY_STATES",
+    "QUESTIONS",
     "TABLES",
     "Anchor",
     "Cell",
@@ -85,6 +87,7 @@ __all__ = [
     "OpSummary",
     "Pieces",
     "Progress",
+    "Question",
     "Reading",
     "RunDiff",
     "RunReport",
@@ -103,6 +106,7 @@ __all__ = [
     "anchor",
     "cat",
     "collect_inputs",
+    "datasette_metadata",
     "diff",
     "doctor",
     "dot",
