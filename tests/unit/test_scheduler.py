@@ -134,6 +134,18 @@ def test_who_was_running_at_two_deaths_goes_last() -> None:
     assert drive(fold, most=1) == ["echo[a]"], "an epoch that ended did not die"
 
 
+def test_who_goes_last_and_has_lost_its_input() -> None:
+    """R2, R6: it runs once its input has been made again, behind all others."""
+    fold = Fold()
+    fold(fan_out("ab"), start("echo[a]"), run_resumed(), start("echo[a]", 2), run_resumed())
+    lost = StepInvalidated(
+        node="fan_out", steps=("fan_out",), reason="output lost", lost=("result[a]",)
+    )
+    fold(lost)
+    order = ["fan_out", "echo[b]", "shout[b]", "echo[a]", "shout[a]", "total"]
+    assert drive(fold, keys="ab") == order
+
+
 def test_who_goes_last_without_keys() -> None:
     """R2: also a step that is not mapped waits for the others."""
     other = Node("other", "other", (), (Output("result"),))
