@@ -86,7 +86,7 @@ def _output(one: StepOutput) -> Iterator[str]:
     if one.problem:
         yield f"    {click.style(safe(one.problem), fg='red')}"
     elif one.preview is not None:
-        yield f"    {safe(one.preview).replace(chr(10), ' ')}"
+        yield f"    {safe(' '.join(one.preview.split()))}"
 
 
 def _json(value: Any) -> str:

@@ -272,7 +272,9 @@ class Scheduler:
                 if rest is not None:
                     self._walk_next(node, rest)
                 self._walk(node, cursor, ordinals[-1] + 1)
-                if self._is_late(step):  # its place is behind all others, also where it becomes ready only now
+                if self._is_late(
+                    step
+                ):  # its place is behind all others, also where it becomes ready only now
                     self._push(node, key_path, ordinals, late=True)
                     continue
             if self._state.status(step) != PENDING:

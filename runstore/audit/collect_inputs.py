@@ -6,6 +6,7 @@ made again since. Counts and digest are computed here from the keys and the refe
 
 import hashlib
 from collections.abc import Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -132,6 +133,12 @@ def _collect(
     )
 
 
+class Contents(Protocol):
+    """Seq -> sha256 of the output that the event stored."""
+
+    def __getitem__(self, seq: int, /) -> str: ...
+
+
 Leaf = tuple[tuple[str, KeyPath], KeyPath, int]
 """((node, key path) of clone or piece, its keys of the collected levels, seq of its value or 0)."""
 
@@ -172,14 +179,14 @@ class Tree:
             for key in expansion.ordered_keys():
                 yield from self._seals((*path, key), depth + 1)
 
-    def digest(self, contents: dict[int, str]) -> str:
+    def digest(self, contents: Contents) -> str:
         """FORMAT.md, Digests: over the ordered keys and the sha256 of each value; `contents`: seq -> sha256."""
         digest = hashlib.sha256()
         for text in self._proven(self._path, 0, contents):
             digest.update(text.encode())
         return digest.hexdigest()
 
-    def _proven(self, path: KeyPath, depth: int, contents: dict[int, str]) -> Iterator[str]:
+    def _proven(self, path: KeyPath, depth: int, contents: Contents) -> Iterator[str]:
         expansion = self._expansion(path, depth)
         for key in expansion.ordered_keys() if expansion else ():
             below = (*path, key)

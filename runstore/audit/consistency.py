@@ -1,10 +1,13 @@
 """What a valid log says of itself, checked: that steps have read what the graph says, and that sums add up.
 
 The rules A1 to A4 of FORMAT.md. A replay does not check them, since they are made sure when an event is written; an
-auditor does, event by event, against the state before it. Pure but for the references, which are read back.
+auditor does, event by event, against the state before it. Pure. Of what may be collected the digests are held, 40 bytes
+for each output, so that a collect is computed without reading its members back.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from runstore.audit.collect_inputs import Tree
@@ -13,6 +16,8 @@ from runstore.keys import parse_step_key
 from runstore.log.events import (
     AnyEvent,
     CollectResolved,
+    DynamicOutputStored,
+    OutputStored,
     RunCancelled,
     RunFailed,
     RunResumed,
@@ -24,11 +29,19 @@ from runstore.log.expanded import StepId
 from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Level, Node, Wire
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
-from runstore.outputs.reference import OutputReference
 
-References = Callable[[Iterable[int]], Iterator[OutputReference]]
 CHECKED = frozenset(
-    {StepStarted, CollectResolved, RunStarted, RunResumed, RunSucceeded, RunFailed, RunCancelled}
+    {
+        OutputStored,
+        DynamicOutputStored,
+        StepStarted,
+        CollectResolved,
+        RunStarted,
+        RunResumed,
+        RunSucceeded,
+        RunFailed,
+        RunCancelled,
+    }
 )
 """The kinds of events that it looks at; any other is as it must be once it may follow."""
 Fault = tuple[str, str]
@@ -47,8 +60,8 @@ class _Argument(NamedTuple):
 class Consistency:
     """Looks at each event before the state takes it in."""
 
-    def __init__(self, references: References) -> None:
-        self._references = references
+    def __init__(self) -> None:
+        self._contents = _Contents()
         self._arguments: dict[str, tuple[_Argument, ...]] = {}
         self._proofs: dict[tuple[str, str, int], int] = {}
         """(step, input, place) -> seq of the last `CollectResolved`, of steps that have not started since."""
@@ -56,19 +69,30 @@ class Consistency:
     def faults(self, state: RunState, seq: int, event: AnyEvent) -> Iterator[Fault]:
         """What is wrong with an event that may follow."""
         match event:
+            case OutputStored() | DynamicOutputStored():
+                self._contents.keep(seq, event)
             case StepStarted():
                 yield from self._inputs(state, event)
             case CollectResolved():
                 self._proofs[event.step, event.input, event.place] = seq
                 yield from self._collect(state, event)
             case RunStarted():
-                self._arguments = _arguments(event.graph)
+                self._regraph(event.graph)
             case RunResumed():
                 self._proofs.clear()
                 if event.graph is not None:
-                    self._arguments = _arguments(event.graph)
+                    self._regraph(event.graph)
             case RunSucceeded() | RunFailed() | RunCancelled():
                 yield from _end(state, event)
+
+    def _regraph(self, graph: Graph) -> None:
+        self._arguments = {node.name: tuple(_of_node(graph, node)) for node in graph.nodes}
+        self._contents.wanted |= {
+            (wire.source.node, wire.source.output)
+            for wires in graph.wires.values()
+            for wire in wires
+            if isinstance(wire.source, FromCollect)
+        }
 
     def _inputs(self, state: RunState, event: StepStarted) -> Iterator[Fault]:
         step = StepId(*parse_step_key(event.step))
@@ -112,19 +136,40 @@ class Consistency:
                 f"{event.input!r} of {event.step!r} counts as sealed, succeeded and skipped {fact}",
             )
             return
-        contents = {
-            seq: reference.sha256
-            for seq, reference in zip(kept, self._references(kept), strict=True)
-        }
-        if tree.digest(contents) != event.digest:
+        if tree.digest(self._contents) != event.digest:
             yield (
                 "A2",
                 f"the digest of {event.input!r} of {event.step!r} is not that of the sealed keys and their values",
             )
 
 
-def _arguments(graph: Graph) -> dict[str, tuple[_Argument, ...]]:
-    return {node.name: tuple(_of_node(graph, node)) for node in graph.nodes}
+class _Contents:
+    """The sha256 of each stored output that a collect may read, by seq."""
+
+    def __init__(self) -> None:
+        self.wanted: set[tuple[str, str]] = set()
+        """(op, output)"""
+        self._seqs = array("q")
+        self._digests = bytearray()
+
+    def keep(self, seq: int, event: OutputStored | DynamicOutputStored) -> None:
+        """Remember an output; seqs come in order."""
+        if (event.step.partition("[")[0], event.output) in self.wanted:
+            self._seqs.append(seq)
+            self._digests += _bytes_of(event.reference.sha256)
+
+    def __getitem__(self, seq: int) -> str:
+        place = bisect_left(self._seqs, seq)
+        return self._digests[32 * place : 32 * place + 32].hex()
+
+
+def _bytes_of(sha256: str) -> bytes:
+    """The 32 bytes of a digest; of what is none, as a forger may write it, bytes that no content has."""
+    try:
+        digest = bytes.fromhex(sha256)
+    except ValueError:
+        digest = b""
+    return digest if len(digest) == 32 else bytes(32)
 
 
 def _of_node(graph: Graph, node: Node) -> Iterator[_Argument]:

@@ -119,7 +119,7 @@ class _Reading:
         self._findings: list[Finding] = []
         self._run_id, self._deep, self._anchor = run_id, deep, anchor
         self._follows = self._digests_hold = True
-        self._consistency = Consistency(lambda seqs: _references(store, run_id, seqs))
+        self._consistency = Consistency()
         self._outputs, self._bases = _outputs_of(store, run_id)
         self._stored: list[tuple[int, str, OutputReference]] = []
         self._suspects: dict[int, Finding] = {}
@@ -249,12 +249,6 @@ def _lost(outputs: OutputStore, seq: int, step: str, reference: OutputReference)
     else:
         fact = "has another size"
     return Finding(rule, seq, fact, step, outputs.address(reference))
-
-
-def _references(store: RunStore, run_id: str, seqs: object) -> Iterator[OutputReference]:
-    for event in store.events_at(run_id, seqs):  # type: ignore[arg-type]
-        assert isinstance(event, STORES)
-        yield event.reference
 
 
 def _fact(error: Exception) -> str:

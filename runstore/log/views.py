@@ -118,7 +118,8 @@ FROM told LEFT JOIN marks ON marks.run = told.run
 LEFT JOIN undone AS of_step ON of_step.run = told.run AND of_step.step = told.step
 LEFT JOIN undone AS of_op ON of_op.run = told.run AND of_op.op = told.op AND of_op.step IS NULL"""
 
-# Every output that was ever stored. It is accepted if it counts now: its attempt has succeeded, the step's success
+# Every output that was ever stored; `ended` is twice the row_id of the end of its attempt, plus 1 if that is a success,
+# so that one look tells both. It is accepted if it counts now: its attempt has succeeded, the step's success
 # stands, and no later success of the step has renewed it. A step that ran again for lost bytes renews just these
 # (rule R6), so that the two halves of the last condition must not be equal: a later success, and one that renews it.
 OUTPUTS = f"""
@@ -132,7 +133,8 @@ lost AS MATERIALIZED (
 ), stored AS (
     SELECT runs.id AS run_id, events.run, row_id, seq, step, key, body,
            substr(step, 1, instr(step || '[', '[') - 1) AS op,
-           (SELECT row_id FROM events AS next WHERE next.run = events.run AND next.step = events.step
+           (SELECT 2 * row_id + (next.body ->> '$.kind' = 'StepSucceeded') FROM events AS next
+            WHERE next.run = events.run AND next.step = events.step
             AND next.key IS NULL AND next.row_id > events.row_id AND next.body ->> '$.kind' IN
                 ('StepSucceeded', 'StepFailed', 'StepRetried', 'StepStarted', 'StepReused')
             ORDER BY row_id LIMIT 1) AS ended
@@ -151,15 +153,15 @@ SELECT run_id, seq, step, op, substr(step, length(op) + 1) AS key_path, body ->>
        body ->> '$.reference.path' AS path, coalesce(body ->> '$.reference.base', 0) AS base,
        body ->> '$.reference.size_bytes' AS size_bytes, body ->> '$.reference.sha256' AS sha256,
        body ->> '$.reference.serializer' AS serializer,
-       CASE WHEN (SELECT body ->> '$.kind' FROM events WHERE row_id = ended) IS NOT 'StepSucceeded' THEN 0
+       CASE WHEN ended IS NULL OR ended % 2 = 0 THEN 0
             WHEN undone = 0 THEN 1
             ELSE EXISTS (
                 SELECT 1 FROM events AS done WHERE done.run = marked.run AND done.step = marked.step
                 AND done.key IS NULL AND done.row_id > undone AND done.body ->> '$.kind' = 'StepSucceeded'
             ) AND NOT EXISTS (
                 SELECT 1 FROM events AS done WHERE done.run = marked.run AND done.step = marked.step
-                AND done.key IS NULL AND done.row_id >= ended AND done.body ->> '$.kind' = 'StepSucceeded'
-                AND (done.row_id > ended) = coalesce((
+                AND done.key IS NULL AND done.row_id >= ended / 2 AND done.body ->> '$.kind' = 'StepSucceeded'
+                AND (done.row_id > ended / 2) = coalesce((
                     SELECT max(loss.value ->> '$[1]' = label) FROM json_each(labels) AS loss
                     WHERE loss.value ->> '$[0]' < done.row_id AND loss.value ->> '$[0]' > coalesce((
                         SELECT max(row_id) FROM events AS before WHERE before.run = marked.run
@@ -206,7 +208,8 @@ def _walk(levels: str, run: str, first: str, count: str) -> str:
 
 
 # Every sealed key of every op that is cloned, and how the clone stands: one that never started is a row too. The keys
-# are those of the last seals, in their order. Ops that are not cloned have no keys, and are in `steps`.
+# are those of the last seals, in their order; `last` is eight times the row_id of what happened to the clone last, plus
+# a number for its kind. Ops that are not cloned have no keys, and are in `steps`.
 KEYS = f"""
 CREATE VIEW keys AS
 WITH marks AS MATERIALIZED (SELECT run, resumed, stopped FROM run_marks),
@@ -219,18 +222,21 @@ levels AS MATERIALIZED (
     FROM levels JOIN json_each({_walk("levels.levels", "levels.run", "'[]'", "levels.depth")}) AS path
 ), shown AS (
     SELECT run, run_id, op, number, key_path, op || key_path AS step,
-           (SELECT row_id FROM events WHERE events.run = clones.run AND events.step = clones.op || clones.key_path
+           (SELECT 8 * row_id + CASE body ->> '$.kind' WHEN 'StepSucceeded' THEN 1 WHEN 'StepSkipped' THEN 2
+                WHEN 'StepFailed' THEN 3 WHEN 'StepRetried' THEN 4 ELSE 5 END
+            FROM events WHERE events.run = clones.run AND events.step = clones.op || clones.key_path
             AND events.key IS NULL AND events.body ->> '$.kind' IN
                 ('StepStarted', 'StepReused', 'StepSucceeded', 'StepFailed', 'StepRetried', 'StepSkipped')
             ORDER BY row_id DESC LIMIT 1) AS last
     FROM clones
 )
 SELECT run_id, shown.op, number, shown.key_path, shown.step,
-       CASE WHEN last IS NULL OR last < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) THEN 'pending'
-            ELSE (SELECT CASE body ->> '$.kind' WHEN 'StepSucceeded' THEN 'succeeded' WHEN 'StepSkipped' THEN 'skipped'
-                      WHEN 'StepFailed' THEN iif(row_id < resumed, 'pending', 'failed')
-                      WHEN 'StepRetried' THEN iif(row_id < stopped, 'pending', 'waiting')
-                      ELSE iif(row_id < resumed, 'pending', 'running') END FROM events WHERE row_id = last)
+       CASE WHEN last IS NULL OR last / 8 < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0))
+            THEN 'pending'
+            ELSE CASE last % 8 WHEN 1 THEN 'succeeded' WHEN 2 THEN 'skipped'
+                      WHEN 3 THEN iif(last / 8 < resumed, 'pending', 'failed')
+                      WHEN 4 THEN iif(last / 8 < stopped, 'pending', 'waiting')
+                      ELSE iif(last / 8 < resumed, 'pending', 'running') END
        END AS status
 FROM shown LEFT JOIN marks ON marks.run = shown.run
 LEFT JOIN undone AS of_step ON of_step.run = shown.run AND of_step.step = shown.step

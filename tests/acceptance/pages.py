@@ -1,12 +1,18 @@
 """The pages of `docs/` as they must be, made from real answers: for whoever writes them, and for the tests."""
 
+import contextlib
+import os
+import re
+import shlex
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click.testing
 import sqlite_utils.cli
 
+from execution.cli.main import cli
 from runstore.audit import QUESTIONS, Question
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -72,3 +78,52 @@ datasette .runstore/runs.db --metadata metadata.json          # the ten question
 Name the run with `run_id = …` as a value, so that SQLite reads that run alone.
 
 """
+
+
+# The walk of an auditor
+
+
+def walk_page(text: str) -> str:
+    """`docs/auditor.md` with the real output behind each command."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), _settings():
+        shutil.copytree(ROOT / "fixtures" / "stores" / "v1", ".runstore")
+        return re.sub(
+            r"(?<=```console\n).*?(?=```)", lambda found: _session(found[0]), text, flags=re.S
+        )
+
+
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """A terminal of 80 columns, and no setting of whoever makes the page."""
+    kept = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("RUNSTORE_")]:
+        del os.environ[name]
+    os.environ["COLUMNS"] = "80"
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+
+
+def _session(block: str) -> str:
+    commands = [line for line in block.splitlines() if line.startswith("$ ")]
+    return "".join(f"{command}\n{_output(command[2:])}" for command in commands)
+
+
+def _output(command: str) -> str:
+    """What a command prints; `cp` and `rm` are done here, `$(runstore anchor …)` is put in."""
+    inner = re.search(r"\$\((.*?)\)", command)
+    if inner:
+        command = command.replace(inner[0], _output(inner[1]).strip())
+    name, *words = shlex.split(command)
+    if name == "cp":
+        shutil.copy(*words)
+        return ""
+    if name == "rm":
+        Path(words[0]).unlink()
+        return ""
+    assert name == "runstore", command
+    ended = click.testing.CliRunner().invoke(cli, words)
+    assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
+    return ended.output.replace(os.getcwd(), ".").replace(os.path.realpath("."), ".")
