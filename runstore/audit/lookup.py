@@ -27,10 +27,15 @@ from runstore.store import RunStore
 _WIDE = "SELECT seq, body FROM events WHERE run = ? AND step IS NULL ORDER BY row_id"
 _OWN = "SELECT seq, body FROM events WHERE run = ? AND step = ? AND key IS NULL ORDER BY row_id"
 _PIECE = "SELECT seq, body FROM events WHERE run = ? AND step = ? AND key = ? ORDER BY row_id"
-# The keys of one attempt, in yield order, from the index alone.
+# The keys of one attempt, in yield order: from the index, which has to be sorted; or, where its rows lie close
+# together, by walking them, so that the first keys of many cost what they are.
 _KEYS = """
 SELECT seq, key FROM events WHERE run = ? AND step = ? AND key IS NOT NULL AND row_id > ? AND row_id < ?
 ORDER BY row_id"""
+_KEYS_WALKED = """
+SELECT seq, key FROM events WHERE +run = ? AND +step = ? AND +key IS NOT NULL AND row_id > ? AND row_id < ?
+ORDER BY row_id"""
+_SPARSE = 4
 
 Rows = list[tuple[int, AnyEvent]]
 
@@ -117,7 +122,9 @@ class Lookup:
             return
         last = successes[-1]
         between = (row_id(self.number, last.started), row_id(self.number, last.seq))
-        rows = self.store.query(_KEYS, (self.number, str(maker), *between))
+        sealed = sum(seal.count for one in self.history(maker, upto).attempts for seal in one.seals)
+        sql = _KEYS_WALKED if last.seq - last.started <= _SPARSE * (sealed + 1) else _KEYS
+        rows = self.store.query(sql, (self.number, str(maker), *between))
         several = len(self.graph.dynamic_outputs.get(level.node, ())) > 1
         for seq, key in rows:
             if not several or getattr(self.event(seq), "output", "") == level.output:
