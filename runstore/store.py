@@ -15,6 +15,7 @@ from runstore.config import Settings, find_settings, store_to_create, store_to_r
 from runstore.credentials import Options
 from runstore.errors import (
     ConfigError,
+    OutputMissing,
     RunAlive,
     RunConflict,
     RunInUse,
@@ -27,8 +28,11 @@ from runstore.log.codec import LogDigest, decode
 from runstore.log.database import LOG_NAME, Cursor, Database
 from runstore.log.event_log import EventLog, Row, row_id
 from runstore.log.events import (
+    DELETION_REASONS,
+    HOUSEKEEPING,
     AnyEvent,
     Durability,
+    OutputDeleted,
     RunCancelled,
     RunResumed,
     RunStarted,
@@ -253,6 +257,17 @@ class RunStore:
         """
         return replay(islice(self.rows(run_id), upto), run_id, look)[0]
 
+    def why_missing(self, run_id: str, seq: int, error: OutputMissing) -> OutputMissing:
+        """What to raise for an output, stored by event `seq`, whose bytes are not there: it may be so on purpose."""
+        for at, event in self.events(run_id, seq):
+            if isinstance(event, OutputDeleted) and seq in event.seqs:
+                time = event.time.strftime("%Y-%m-%d %H:%M:%S UTC")
+                error = OutputMissing(
+                    f"deleted by `runstore prune` at {time} (seq {at}), as {DELETION_REASONS[event.reason]}: {error}; "
+                    f"`runstore rerun {run_id}` makes it again"
+                )
+        return error
+
     def claim(self, run_id: str) -> Claim | None:
         """Who executes the run, or did when it crashed."""
         return Claims(self._reading()).find(self._number(run_id))
@@ -340,23 +355,27 @@ class RunStore:
         recorder.append(event)
         return recorder
 
-    def reopen(self, run_id: str) -> Recorder:
-        """Replay a run in order to write to it."""
+    def reopen(self, run_id: str, look: Look | None = None) -> Recorder:
+        """Replay a run in order to write to it; `look` sees each event, in the same reading."""
         database = self._writing()
-        return Recorder.reopen(database, self._number(run_id), run_id)
+        return Recorder.reopen(database, self._number(run_id), run_id, look)
 
-    def replayed(self, run_id: str) -> Recorder:
+    def replayed(self, run_id: str, look: Look | None = None) -> Recorder:
         """A run replayed to plan with; nothing can be committed to it."""
-        return Recorder.reopen(self._reading(), self._number(run_id), run_id)
+        return Recorder.reopen(self._reading(), self._number(run_id), run_id, look)
 
     def refuse_living(self, run_id: str) -> None:
         """Raise RunAlive while another process executes the run."""
         refuse_living(Claims(self._reading()), self._number(run_id), run_id, take_over=False)
 
     def cancel(self, run_id: str) -> Literal["asked", "cancelled", "over"]:
-        """Stop a run: ask its living executor to ("asked"), or close a crashed one ("cancelled")."""
+        """Stop a run: ask its living executor to ("asked"), or close a crashed one ("cancelled").
+
+        Raises RunAlive while `prune` or `move` has the run: no step runs that could be stopped.
+        """
         run, claim = self._number(run_id), self.claim(run_id)
         if claim is not None and claim.is_alive():
+            self._refuse_housekeeping(run_id, claim)
             database = self._writing()
             with database.transaction(full=False) as connection:
                 Claims(database).request_cancel(connection, run)
@@ -373,6 +392,14 @@ class RunStore:
         recorder.commit(durable=True)
         recorder.close()
         return "cancelled"
+
+    def _refuse_housekeeping(self, run_id: str, claim: Claim) -> None:
+        last = self.event(run_id, self.run(run_id).events)
+        if isinstance(last, HOUSEKEEPING):
+            raise RunAlive(
+                f"the storage of run {run_id!r} is being seen to by {claim}, and no step runs; wait for it, then "
+                f"`runstore cancel {run_id}`"
+            )
 
     def refuse_use(self, run_id: str) -> None:
         """Raise RunInUse while other runs have taken outputs of this one."""

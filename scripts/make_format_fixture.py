@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Make the store that FORMAT.md takes its examples from: scripts/make_format_fixture.py [DIRECTORY] [--documents]
 
-Three runs of `fixtures/stores/v1_job.py`, in which every kind of event occurs:
+Four runs of `fixtures/stores/v1_job.py`, in which every kind of event occurs:
 
 - `mended`: killed while a clone runs; resumed, that clone fails; an output is deleted; resumed to the end, in which
   a step is tried twice.
 - `stopped`: killed between a seal and the success of its step, then cancelled.
 - `redone`: a rerun of one clone of `mended`; what it needs is reused, what needs it is left out.
+- `tidied`: killed between a seal and the success of its step, resumed to the end; then pruned, and moved to another
+  folder.
 
 The store of a format that was released is kept for ever, so the default directory must not exist yet. Host name and
 source folder are replaced, so that nothing in it says where it was made.
@@ -33,7 +35,14 @@ from execution.running import hook_runner, step_runner  # noqa: E402
 from fixtures.stores.v1_job import offsets  # noqa: E402
 from runstore import RunStore  # noqa: E402
 from runstore.log import recorder, schema  # noqa: E402
-from runstore.log.events import ErrorInfo, OutputStored  # noqa: E402
+from runstore.log.events import (  # noqa: E402
+    BaseMoved,
+    DynamicOutputStored,
+    ErrorInfo,
+    HousekeepingBegun,
+    OutputDeleted,
+    OutputStored,
+)
 from runstore.log.transitions import (  # noqa: E402
     PENDING,
     RUN_TRANSITIONS,
@@ -41,6 +50,7 @@ from runstore.log.transitions import (  # noqa: E402
     STEP_TRANSITIONS,
 )
 from runstore.testing import Failpoint, armed, in_fork  # noqa: E402
+from runstore.version import __version__  # noqa: E402
 
 READ = {"ops": {"table": {"config": {"reader": "a clock"}}}}
 UNREADABLE = {"ops": {"minutes": {"config": {"unreadable": ["Asia/Kolkata"]}}}}
@@ -64,6 +74,7 @@ def main() -> None:
     make_mended(directory)
     make_stopped(directory)
     assert rerun("mended", directory, select="minutes[UTC]", new_run_id="redone").success
+    make_tidied(directory)
     with RunStore.open(directory) as store:
         print(f"{directory}: {', '.join(run.run_id for run in store.runs())}")
     tidy(directory)
@@ -103,6 +114,48 @@ def make_stopped(directory: Path) -> None:
     killed_at(Failpoint(point="event.before", kind="StepSucceeded", step="zones"), run)
     with RunStore.open(directory) as store:
         assert store.cancel("stopped") == "cancelled"
+
+
+def make_tidied(directory: Path) -> None:
+    """Crash with outputs that will not count, go on to the end, prune, move."""
+
+    def run() -> None:
+        recorder.GROUP_S = 0.0  # a commit after each event
+        execute(offsets, directory, run_id="tidied")
+
+    killed_at(Failpoint(point="event.before", kind="StepSucceeded", step="zones"), run)
+    assert resume("tidied", directory).success
+    with RunStore.open(directory) as store:
+        orphans = [
+            seq
+            for seq, event in store.step_events("tidied", "zones")
+            if isinstance(event, DynamicOutputStored) and event.epoch == 1
+        ]
+        see_to(
+            store,
+            "prune",
+            OutputDeleted(seqs=tuple(orphans), reason="orphan", run_status="succeeded"),
+        )
+        see_to(store, "move", BaseMoved(index=0, base="moved/tidied", run_status="succeeded"))
+    for file in (directory / "outputs" / "tidied" / "zones" / "result").glob("*[0-9].txt"):
+        if ".e2" not in file.name:
+            file.unlink()
+    (directory / "moved").mkdir(mode=0o700)
+    (directory / "outputs" / "tidied").rename(directory / "moved" / "tidied")
+
+
+def see_to(store: RunStore, purpose: Any, event: OutputDeleted | BaseMoved) -> None:
+    """Write an epoch of housekeeping, as the commands do."""
+    writer = store.reopen("tidied")
+    host, pid = recorder.this_host()
+    writer.append(
+        HousekeepingBegun(
+            host=host, pid=pid, version=__version__, purpose=purpose, run_status="succeeded"
+        )
+    )
+    writer.append(event)
+    writer.open_epoch()
+    writer.close()
 
 
 def killed_at(failpoint: Failpoint, run: Callable[[], Any]) -> None:

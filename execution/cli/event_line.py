@@ -9,6 +9,7 @@ from execution.cli.terminal import counted, first_line, listed, safe
 from runstore.audit import LogRow
 from runstore.log.events import (
     AnyEvent,
+    BaseMoved,
     CollectResolved,
     Counts,
     DynamicOutputStored,
@@ -16,6 +17,8 @@ from runstore.log.events import (
     HookFailed,
     HooksDue,
     HookSucceeded,
+    HousekeepingBegun,
+    OutputDeleted,
     OutputStored,
     ReuseSealed,
     RunCancelled,
@@ -33,6 +36,7 @@ from runstore.log.events import (
 )
 from runstore.outputs.reference import OutputReference
 
+_SHOWN_SEQS = 8
 _WIDTH = max(len("DynamicOutputStored"), len("ExpansionSealed"))
 
 
@@ -106,7 +110,21 @@ def _essentials(event: AnyEvent) -> str:
             return _totals(event.counts)
         case RunCancelled():
             return f"{event.reason}; {_totals(event.counts)}"
+        case HousekeepingBegun():
+            process = f"process {event.pid} on {safe(event.host)}"
+            return f"epoch {event.epoch}, {event.purpose}, {process}"
+        case OutputDeleted():
+            return (
+                f"{counted(len(event.seqs), 'output')}, {event.reason}, of seq {_few(event.seqs)}"
+            )
+        case BaseMoved():
+            return f"base {event.index} -> {event.base}"
     assert_never(event)
+
+
+def _few(seqs: tuple[int, ...]) -> str:
+    shown = ", ".join(map(str, seqs[:_SHOWN_SEQS]))
+    return f"{shown} to {seqs[-1]}" if len(seqs) > _SHOWN_SEQS else shown
 
 
 def _failed(event: StepFailed | StepRetried) -> str:

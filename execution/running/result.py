@@ -1,10 +1,11 @@
 """What came of a run: its status, its failures, and the values of its outputs, read from storage when asked for."""
 
 import os
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from execution.definition.job import JobDefinition
-from runstore.errors import StepNotFound
+from runstore.errors import OutputMissing, StepNotFound
 from runstore.keys import KeyPath
 from runstore.log.events import ErrorInfo, RunCancelled, RunFailed, RunSucceeded, StepFailed
 from runstore.log.expanded import StepId
@@ -118,9 +119,15 @@ class RunResult:
         events = self._store.events_at(self.run_id, seqs.values())
         fetches = self._outputs.get_each(map(reference_of, events))
         return {
-            key: deserialize(fetch(), reference.serializer, declared)
-            for key, (reference, fetch) in zip(seqs, fetches, strict=True)
+            key: deserialize(self._bytes(seq, fetch), reference.serializer, declared)
+            for (key, seq), (reference, fetch) in zip(seqs.items(), fetches, strict=True)
         }
+
+    def _bytes(self, seq: int, fetch: Callable[[], bytes]) -> bytes:
+        try:
+            return fetch()
+        except OutputMissing as error:
+            raise self._store.why_missing(self.run_id, seq, error) from None
 
     def __repr__(self) -> str:
         return f"<RunResult {self.run_id} {self.status}>"

@@ -32,6 +32,7 @@ from runstore.audit.questions import QUESTIONS, Question, datasette_metadata
 from runstore.audit.rows import LogRow, rows
 from runstore.audit.search import Match, search
 from runstore.audit.show import (
+    Deleted,
     Epoch,
     FailureKind,
     HookFailures,
@@ -67,6 +68,7 @@ __all__ = [
     "Collect",
     "CollectInputs",
     "Content",
+    "Deleted",
     "Epoch",
     "ErrorGroup",
     "Explanation",

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from runstore.audit.keys import find_node, known_steps
-from runstore.errors import StepNotFound
+from runstore.errors import OutputMissing, StepNotFound
 from runstore.keys import format_step_key, parse_step_key
 from runstore.log.expanded import StepId
 from runstore.log.graph import Level, Node, Output
@@ -61,7 +61,10 @@ def cat(store: RunStore, run: str, step: str, output: str | None = None) -> Cont
     run_id = store.resolve(run)
     state = store.state(run_id)
     found = find_output(store, state, step, output)
-    return Content(found, store.outputs(state).get(found.reference))
+    try:
+        return Content(found, store.outputs(state).get(found.reference))
+    except OutputMissing as error:
+        raise store.why_missing(run_id, found.seq, error) from None
 
 
 def find_output(store: RunStore, state: RunState, step: str, output: str | None = None) -> Found:

@@ -11,12 +11,16 @@ from runstore.audit.history import History
 from runstore.audit.lookup import Lookup
 from runstore.log.codec import decode
 from runstore.log.events import (
+    DELETION_REASONS,
+    HOUSEKEEPING,
+    STORES,
     AnyEvent,
     CollectResolved,
     DynamicOutputStored,
     ExpansionSealed,
     HookFailed,
     HookSucceeded,
+    OutputDeleted,
     OutputStored,
     ReuseSealed,
     RunEnded,
@@ -128,6 +132,8 @@ class _Story:
         self._waited_for: set[str] = set()
         self._running = self._failed = self._waiting = False
         self._ended: RunEnded | None = None
+        self._stored: dict[int, str] = {}
+        """Seq -> the output, or piece of one, that it stored."""
 
     def look(self, seq: int, event: AnyEvent) -> None:
         """See one event of the run."""
@@ -137,7 +143,9 @@ class _Story:
             self._ended, self._waiting = event, False
         elif isinstance(event, StepInvalidated):
             self._invalidated(seq, event)
-        elif not isinstance(event, ReuseSealed) and event.step == self._key:
+        elif isinstance(event, OutputDeleted):
+            self._deleted(seq, event)
+        elif not isinstance(event, (ReuseSealed, *HOUSEKEEPING)) and event.step == self._key:
             self._happened(seq, event)
 
     def _begin(self, seq: int, event: RunStarted | RunResumed) -> None:
@@ -177,7 +185,18 @@ class _Story:
             self._fact(seq, event, f"invalidated: {event.reason}{lost}")
         self.settled, self._running, self._failed, self._waiting = 0, False, False, False
 
+    def _deleted(self, seq: int, event: OutputDeleted) -> None:
+        if self._stored:
+            gone = [self._stored[stored] for stored in event.seqs if stored in self._stored]
+            more = f" and {len(gone) - _SHOWN_INPUTS:,} more" if len(gone) > _SHOWN_INPUTS else ""
+            if gone:
+                shown = ", ".join(gone[:_SHOWN_INPUTS]) + more
+                why = DELETION_REASONS[event.reason]
+                self._fact(seq, event, f"{shown} deleted by `runstore prune`, as {why}")
+
     def _happened(self, seq: int, event: AnyEvent) -> None:
+        if isinstance(event, STORES):
+            self._stored[seq] = _label(event)
         match event:
             case StepReused():
                 self.started, self.attempt, self._running = seq, event.attempt, True
@@ -194,7 +213,7 @@ class _Story:
                 text = f"{event.output} stored, {size} at {event.reference.path}"
                 self._fact(seq, event, text + _said(event.metadata), event.metadata)
             case DynamicOutputStored() if event.metadata:
-                text = f"{StepId(event.output, (event.mapping_key,))} stored{_said(event.metadata)}"
+                text = f"{_label(event)} stored{_said(event.metadata)}"
                 self._fact(seq, event, text, event.metadata)
             case ExpansionSealed():
                 self._fact(seq, event, f"{event.output} sealed with {event.count:,} keys")
@@ -238,6 +257,12 @@ class _Story:
         self.facts.append(Fact(seq, event.epoch, event.time, text, metadata))
 
 
+def _label(event: OutputStored | DynamicOutputStored) -> str:
+    if isinstance(event, OutputStored):
+        return event.output
+    return str(StepId(event.output, (event.mapping_key,)))
+
+
 def _said(metadata: dict[str, Any] | None) -> str:
     text = msgspec.json.encode(metadata).decode() if metadata else ""
     return (
@@ -279,7 +304,7 @@ def _because(
     """`frame`: the run without its steps; `state`: all of it, for a step that is pending or blocked."""
     match status:
         case "succeeded":
-            return _why_succeeded(frame.epoch, story)
+            return _why_succeeded(story)
         case "skipped":
             return f"it was skipped (seq {story.settled}): {story.cause}"
         case "failed":
@@ -312,15 +337,17 @@ def _because(
     return _why_pending(state, step, story, alive=alive)
 
 
-def _why_succeeded(epoch: int, story: _Story) -> str:
+def _why_succeeded(story: _Story) -> str:
     done = f"attempt {story.attempt} succeeded at seq {story.settled}"
     if story.taken:
         return f"it did not run here: {story.taken} (seq {story.started} to {story.settled})"
-    if story.settled_epoch == epoch:
-        again = f"ran again in epoch {epoch}, since {story.again}" if story.again else "ran once"
+    if story.settled_epoch == story.epoch:
+        again = (
+            f"ran again in epoch {story.epoch}, since {story.again}" if story.again else "ran once"
+        )
         return f"it {again}; {done}"
     return (
-        f"it was reused by the resume of epoch {epoch} (seq {story.resumed}): {done}, "
+        f"it was reused by the resume of epoch {story.epoch} (seq {story.resumed}): {done}, "
         f"in epoch {story.settled_epoch}, and was not invalidated since"
     )
 

@@ -15,7 +15,13 @@ from runstore.errors import LogDamaged
 from runstore.keys import KeyPath, parse_step_key
 from runstore.log.codec import decode
 from runstore.log.event_log import row_id
-from runstore.log.events import STORES, AnyEvent, DynamicOutputStored, StepInvalidated
+from runstore.log.events import (
+    STORES,
+    AnyEvent,
+    DynamicOutputStored,
+    OutputDeleted,
+    StepInvalidated,
+)
 from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Level, Node
 from runstore.log.state import RunState
@@ -197,7 +203,7 @@ class Lookup:
 def _frame(run_id: str, wide: Rows) -> RunState:
     frame = RunState(run_id)
     for seq, event in wide:
-        if not isinstance(event, StepInvalidated):  # of steps, which a frame has none of
+        if not isinstance(event, StepInvalidated | OutputDeleted):  # of steps: a frame has none
             frame.seq = seq - 1
             frame.apply(seq, event)
     if frame.started is None:

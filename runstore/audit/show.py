@@ -11,6 +11,8 @@ from runstore.keys import parse_step_key
 from runstore.log.events import (
     AnyEvent,
     HookFailed,
+    HousekeepingBegun,
+    OutputDeleted,
     Parent,
     ReuseSealed,
     RunCancelled,
@@ -28,16 +30,16 @@ from runstore.store import RunStore, RunSummary
 
 
 class Epoch(msgspec.Struct, frozen=True):
-    """One time that the run was executed or resumed."""
+    """One time that the run was executed or resumed, or that its storage was seen to."""
 
     epoch: int
     seq: int
-    """Of its `RunStarted` or `RunResumed`."""
+    """Of its `RunStarted`, `RunResumed` or `HousekeepingBegun`."""
     begun: dt.datetime
     last: dt.datetime
     """Time of its last event."""
     ended: str
-    """succeeded, failed, cancelled; running or crashed where it has no last word."""
+    """succeeded, failed, cancelled; running or crashed where it has no last word; of housekeeping its purpose."""
     host: str
     pid: int
     version: str
@@ -74,6 +76,14 @@ class HookFailures(msgspec.Struct, frozen=True):
     message: str
 
 
+class Deleted(msgspec.Struct, frozen=True):
+    """Outputs whose bytes `runstore prune` has deleted."""
+
+    outputs: int
+    last: dt.datetime
+    """When it last did."""
+
+
 class RunReport(msgspec.Struct, frozen=True):
     """A run, as `runstore show` prints it."""
 
@@ -91,6 +101,7 @@ class RunReport(msgspec.Struct, frozen=True):
     ops: tuple[OpSummary, ...]
     failures: tuple[FailureKind, ...]
     hook_failures: tuple[HookFailures, ...]
+    deleted: Deleted | None = None
 
 
 def show(store: RunStore, run: str = "last") -> RunReport:
@@ -117,6 +128,7 @@ def show(store: RunStore, run: str = "last") -> RunReport:
         ),
         failures=failure_kinds(state, reading.failed.__getitem__),
         hook_failures=hook_failures(state, reading.failed_hooks.__getitem__),
+        deleted=reading.deleted,
     )
 
 
@@ -135,11 +147,16 @@ class _Reading:
         self.failed: dict[int, StepFailed] = {}
         self.failed_hooks: dict[int, HookFailed] = {}
         self.reused = 0
+        self._deleted: set[int] = set()
+        self.deleted: Deleted | None = None
 
     def look(self, seq: int, event: AnyEvent) -> None:
         """See one event."""
         if isinstance(event, RunStarted | RunResumed):
-            self._begin(seq, event)
+            self.failed.clear()
+            self._begin(seq, event, "crashed")
+        elif isinstance(event, HousekeepingBegun):
+            self._begin(seq, event, event.purpose)
         self._epochs[-1]["last"] = event.time
         match event:
             case StepStarted():
@@ -153,17 +170,21 @@ class _Reading:
                 self.failed[seq] = event
             case HookFailed():
                 self.failed_hooks[seq] = event
+            case OutputDeleted():
+                self._deleted.update(event.seqs)
+                self.deleted = Deleted(len(self._deleted), event.time)
             case RunSucceeded() | RunFailed() | RunCancelled():
                 self._epochs[-1]["ended"] = type(event).__name__.removeprefix("Run").lower()
 
-    def _begin(self, seq: int, event: RunStarted | RunResumed) -> None:
-        self.failed.clear()
+    def _begin(
+        self, seq: int, event: RunStarted | RunResumed | HousekeepingBegun, ended: str
+    ) -> None:
         self._epochs.append(
             {
                 "epoch": event.epoch,
                 "seq": seq,
                 "begun": event.time,
-                "ended": "crashed",
+                "ended": ended,
                 "host": event.host,
                 "pid": event.pid,
                 "version": event.version,
@@ -173,7 +194,7 @@ class _Reading:
 
     def epochs(self, status: str) -> tuple[Epoch, ...]:
         """All epochs; only the last one can still be running."""
-        if status == "running":
+        if status == "running" and self._epochs[-1]["ended"] == "crashed":
             self._epochs[-1]["ended"] = status
         return tuple(Epoch(**epoch) for epoch in self._epochs)
 

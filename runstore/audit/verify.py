@@ -22,7 +22,7 @@ from runstore.errors import (
     StorageFailed,
 )
 from runstore.log.codec import LogDigest, decode
-from runstore.log.events import STORES, AnyEvent
+from runstore.log.events import STORES, AnyEvent, OutputDeleted
 from runstore.log.replay import SEALED_KINDS
 from runstore.log.state import RunState
 from runstore.outputs.output_store import OutputStore
@@ -40,7 +40,7 @@ class Finding(msgspec.Struct, frozen=True):
     """Something that is off."""
 
     rule: str
-    """V1 to V15 and A1 to A4 of the log, O1 to O3 of the outputs, `anchor`."""
+    """V1 to V18 and A1 to A4 of the log, O1 to O3 of the outputs, `anchor`."""
     seq: int
     """Of the event that it was found at."""
     fact: str
@@ -59,6 +59,8 @@ class Verification(msgspec.Struct, frozen=True):
     """The last event up to which all rules were checked; less than `events` where one cannot follow."""
     outputs: int
     """How many outputs that count were looked for."""
+    deleted: int
+    """How many more counted and were deleted by `runstore prune`."""
     deep: bool
     """Their bytes were hashed too."""
     anchor: str
@@ -99,6 +101,7 @@ def verify(
         events=reading.last,
         checked_to=reading.state.seq,
         outputs=reading.counted,
+        deleted=reading.deleted,
         deep=deep,
         anchor=str(Anchor(summary.run_id, reading.last, reading.digest.hexdigest())),
         findings=findings,
@@ -112,7 +115,7 @@ class _Reading:
 
     def __init__(self, store: RunStore, run_id: str, *, deep: bool, anchor: Anchor | None) -> None:
         self.state, self.digest, self.last = RunState(run_id), LogDigest(), 0
-        self.counted = 0
+        self.counted = self.deleted = 0
         self.sealed_at = 0
         """The last event whose `log_digest` is that of all rows before it."""
         self.anchored = False
@@ -122,6 +125,8 @@ class _Reading:
         self._consistency = Consistency()
         self._outputs, self._bases = _outputs_of(store, run_id)
         self._stored: list[tuple[int, str, OutputReference]] = []
+        self._deleted: set[int] = set()
+        """Outputs that were deleted on purpose."""
         self._suspects: dict[int, Finding] = {}
         """Outputs that are not there, or are other bytes; a finding if they count in the end."""
 
@@ -140,6 +145,8 @@ class _Reading:
                 self._check_digest(seq, event)
             if self._follows:
                 self._apply(seq, event)
+            if isinstance(event, OutputDeleted):
+                self._deleted.update(event.seqs)
             if kind in STORES:
                 self._stored.append((seq, event.step, event.reference))  # type: ignore[union-attr]
                 if len(self._stored) == _LOOKED_FOR_TOGETHER:
@@ -155,9 +162,10 @@ class _Reading:
             self._find("V1", 0, "the log has no rows")
         self._look_for()
         counts = {one[3] for one in counted(self.state)} if self._follows else None
-        self.counted = len(self._suspects) if counts is None else len(counts)
+        self.counted = len(self._suspects) if counts is None else len(counts - self._deleted)
+        self.deleted = len(self._deleted if counts is None else counts & self._deleted)
         for seq, suspect in self._suspects.items():
-            if counts is None or seq in counts:
+            if seq not in self._deleted and (counts is None or seq in counts):
                 self._findings.append(suspect)
         if self._anchor is not None and not self.anchored:
             self._find("anchor", self._anchor.seq, self._broken_anchor())

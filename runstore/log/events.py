@@ -14,6 +14,8 @@ from runstore.log.graph import Graph
 from runstore.outputs.reference import OutputReference
 
 FORMAT_VERSION = 1
+DELETED_TOGETHER = 1_000
+"""Outputs that one `OutputDeleted` names."""
 
 UNSTAMPED = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -22,6 +24,9 @@ SmallOutputs = Literal["file", "pack"]
 InvalidationReason = Literal[
     "output lost", "input lost", "code changed", "graph changed", "asked for"
 ]
+RunOutcome = Literal["succeeded", "failed", "cancelled", "unfinished"]
+Purpose = Literal["prune", "move"]
+DeletionReason = Literal["orphan", "old"]
 Counts = dict[str, dict[str, int]]
 """Node -> state -> number of steps."""
 
@@ -285,6 +290,40 @@ class RunCancelled(Event, frozen=True, tag="RunCancelled"):
     log_digest: str = ""
 
 
+class HousekeepingBegun(Event, frozen=True, kw_only=True, tag="HousekeepingBegun"):
+    """A new epoch begins in which no step runs; it may stand after the end of the run, and leaves the run as it is."""
+
+    host: str
+    pid: int
+    version: str
+    purpose: Purpose
+    run_status: RunOutcome
+    """What the run is by its last end, before and after: the last row of a run says how it stands."""
+    log_digest: str = ""
+
+
+class OutputDeleted(Event, frozen=True, kw_only=True, tag="OutputDeleted"):
+    """The bytes of outputs are deleted on purpose, once this event is durable."""
+
+    seqs: tuple[int, ...]
+    """Of the events that stored them, growing; at most DELETED_TOGETHER."""
+    reason: DeletionReason
+    """"orphan": the run does not need it, or never did; "old": asked for, by the age of the run."""
+    run_status: RunOutcome
+    log_digest: str = ""
+
+
+class BaseMoved(Event, frozen=True, kw_only=True, tag="BaseMoved"):
+    """What lay below a base of the run is below another place, whole and verified; it is looked for there."""
+
+    index: int
+    """Of the base, as in `OutputReference.base`; one of the run's own."""
+    base: str
+    """The new place, as in `RunStarted.base`."""
+    run_status: RunOutcome
+    log_digest: str = ""
+
+
 AnyEvent = (
     RunStarted
     | RunResumed
@@ -306,8 +345,20 @@ AnyEvent = (
     | RunSucceeded
     | RunFailed
     | RunCancelled
+    | HousekeepingBegun
+    | OutputDeleted
+    | BaseMoved
 )
 STORES = (OutputStored, DynamicOutputStored)
 """The events that hold a reference; a tuple, since a union would be built anew at every isinstance."""
 RunEnded = RunSucceeded | RunFailed | RunCancelled
+EPOCH_KINDS = frozenset({RunStarted, RunResumed, HousekeepingBegun})
+"""Each begins an epoch."""
+DELETION_REASONS: dict[DeletionReason, str] = {
+    "orphan": "the run does not need it",
+    "old": "the run is old",
+}
+"""In words."""
+HOUSEKEEPING = (HousekeepingBegun, OutputDeleted, BaseMoved)
+"""The events of an epoch of housekeeping, and no others."""
 KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in AnyEvent.__args__}

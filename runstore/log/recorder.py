@@ -20,15 +20,11 @@ from runstore.log.claims import BEAT_S, Claims
 from runstore.log.codec import LogDigest, decode, decode_reference, encode
 from runstore.log.database import CommitUncertain, Connection, Database
 from runstore.log.event_log import EventLog
-from runstore.log.events import (
-    STORES,
-    AnyEvent,
-    RunStarted,
-)
+from runstore.log.events import EPOCH_KINDS, STORES, AnyEvent, RunStarted
 from runstore.log.expanded import StepId
 from runstore.log.messages import Message, Messages
-from runstore.log.replay import SEALED_KINDS, replay
-from runstore.log.state import EPOCH_KINDS, RunState
+from runstore.log.replay import SEALED_KINDS, Look, replay
+from runstore.log.state import RunState
 from runstore.outputs.reference import OutputReference
 
 GROUP_S = 0.010
@@ -80,12 +76,14 @@ class Recorder:
         return recorder
 
     @classmethod
-    def reopen(cls, database: Database, run: int, run_id: str) -> "Recorder":
-        """Replay a run in order to write to it. Nothing is written before `open_epoch`."""
-        return cls(database, run, run_id, *replay(EventLog(database).read(run), run_id))
+    def reopen(
+        cls, database: Database, run: int, run_id: str, look: Look | None = None
+    ) -> "Recorder":
+        """Replay a run in order to write to it; `look` sees each event. Nothing is written before `open_epoch`."""
+        return cls(database, run, run_id, *replay(EventLog(database).read(run), run_id, look))
 
     def open_epoch(self, *, take_over: bool = False) -> None:
-        """Write what was appended since `reopen`, beginning with `RunResumed`, and the claim in one durable
+        """Write what was appended since `reopen`, beginning with the event of a new epoch, and the claim in one durable
         transaction.
 
         Raises RunAlive while the run's executor lives, unless `take_over`; TakenOver if another has resumed it since
@@ -299,5 +297,5 @@ def refuse_living(claims: Claims, run: int, run_id: str, *, take_over: bool) -> 
 
 
 def this_host() -> tuple[str, int]:
-    """(host, pid) of this process, for `RunStarted` and `RunResumed`."""
+    """(host, pid) of this process, for the events that begin an epoch."""
     return socket.gethostname(), os.getpid()

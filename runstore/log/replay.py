@@ -9,6 +9,7 @@ from runstore.errors import LogDamaged
 from runstore.log.codec import HASHED_TOGETHER, LogDigest, decode
 from runstore.log.event_log import Row
 from runstore.log.events import (
+    HOUSEKEEPING,
     AnyEvent,
     CollectResolved,
     ExpansionSealed,
@@ -29,6 +30,7 @@ SEALED_KINDS = frozenset(
         RunSucceeded,
         RunFailed,
         RunCancelled,
+        *HOUSEKEEPING,
     }
 )
 """Events that carry `log_digest`, the digest of all rows before them."""

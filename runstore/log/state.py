@@ -6,6 +6,9 @@ cannot follow what came before means that the log is damaged, and is refused bef
 """
 
 import datetime as dt
+from array import array
+from bisect import bisect_left
+from itertools import pairwise
 from typing import Any, Final
 
 import msgspec
@@ -15,8 +18,12 @@ from runstore.keys import KeyPath, parse_step_key
 from runstore.log.codec import keys_digest
 from runstore.log.columns import OpenExpansion, Steps
 from runstore.log.events import (
+    DELETED_TOGETHER,
+    EPOCH_KINDS,
+    HOUSEKEEPING,
     UNSTAMPED,
     AnyEvent,
+    BaseMoved,
     CollectResolved,
     DynamicOutputStored,
     Event,
@@ -24,11 +31,15 @@ from runstore.log.events import (
     HookFailed,
     HooksDue,
     HookSucceeded,
+    HousekeepingBegun,
+    OutputDeleted,
     OutputStored,
+    Purpose,
     ReuseSealed,
     RunCancelled,
     RunEnded,
     RunFailed,
+    RunOutcome,
     RunResumed,
     RunStarted,
     RunSucceeded,
@@ -55,8 +66,6 @@ from runstore.log.transitions import (
     SUCCEEDED,
 )
 
-EPOCH_KINDS: Final = (RunStarted, RunResumed)
-"""Events with which an epoch begins."""
 _NOTHING_OPEN: Final[dict[str, OpenExpansion]] = {}
 
 
@@ -71,6 +80,8 @@ class RunState(ExpandedGraph):
         self.started: RunStarted | None = None
         self.time = UNSTAMPED
         self.ended: RunEnded | None = None
+        self.purpose: Purpose | None = None
+        """What for, where this epoch is one of housekeeping: no step runs in it."""
         self.job = ""
         self.config: dict[str, Any] = {}
         self.bases: list[str] = []
@@ -97,7 +108,9 @@ class RunState(ExpandedGraph):
         self.hook_failures: dict[str, tuple[int, int]] = {}
         """Hook -> how many of its calls have failed, and the seq of the first `HookFailed`."""
         self._open_epoch: int | None = None
-        """`epoch` while events of it may come: not before the first event, nor after the last."""
+        """`epoch` while events of steps may come: not before the first event, after the last, or in housekeeping."""
+        self._stored = array("I")
+        """Seqs of the events that stored an output."""
         self._open: dict[StepId, dict[str, OpenExpansion]] = {}
         self._new_codes: dict[StepId, str] = {}
         """Running step -> its code, where no finished work of its node came to be by it yet."""
@@ -133,6 +146,17 @@ class RunState(ExpandedGraph):
         """True when the run's last event says so; a run that is neither over nor claimed has crashed."""
         return self.ended is not None
 
+    @property
+    def own_bases(self) -> range:
+        """Indexes of the bases that are not a parent's."""
+        parent = self.started.parent if self.started else None
+        return range(len(parent.bases) if parent else 0, len(self.bases))
+
+    @property
+    def run_status(self) -> RunOutcome:
+        """How the run stands, as the events of housekeeping repeat it."""
+        return "unfinished" if self.ended is None else _OUTCOMES[type(self.ended)]
+
     # What it takes in
 
     def apply(self, seq: int, event: AnyEvent) -> StepId | None:
@@ -157,19 +181,26 @@ class RunState(ExpandedGraph):
             raise self._damaged(
                 seq, f"follows seq {self.seq}; rows are missing or out of order", "V1"
             )
-        if not isinstance(event, EPOCH_KINDS) and event.epoch != self._open_epoch:
+        if type(event) not in EPOCH_KINDS and event.epoch != self._open_epoch:
             self._check_epoch(seq, event, self.epoch)
-            raise self._damaged(
-                seq, f"{type(event).__name__} stands after the end of the run", "V6"
-            )
+            self._check_housekeeping_may(seq, event)
         if event.time < self.time:
             raise self._damaged(
                 seq, "is older than the row before it; rows were swapped or edited", "V5"
             )
 
-    def _begin_epoch(self, seq: int, event: RunStarted | RunResumed) -> None:
-        self._check_epoch(seq, event, self.epoch + 1)
-        self.epoch = self._open_epoch = event.epoch
+    def _check_housekeeping_may(self, seq: int, event: AnyEvent) -> None:
+        """Behind the end of a run, and in an epoch of housekeeping, not everything may stand."""
+        if self.purpose is None:
+            raise self._damaged(
+                seq, f"{type(event).__name__} stands after the end of the run", "V6"
+            )
+        if type(event) not in HOUSEKEEPING:
+            raise self._damaged(
+                seq,
+                f"{type(event).__name__} stands in an epoch of housekeeping, in which no step runs",
+                "V6",
+            )
 
     def _check_epoch(self, seq: int, event: AnyEvent, epoch: int) -> None:
         if type(event) is RunStarted and seq != 1:
@@ -217,6 +248,16 @@ class RunState(ExpandedGraph):
         self.retries = {}
         self.ended = None
 
+    def _begin_epoch(
+        self,
+        seq: int,
+        event: RunStarted | RunResumed | HousekeepingBegun,
+        purpose: Purpose | None = None,
+    ) -> None:
+        self._check_epoch(seq, event, self.epoch + 1)
+        self.epoch, self.purpose = event.epoch, purpose
+        self._open_epoch = event.epoch if purpose is None else None
+
     def _replace_graph(self, graph: Graph) -> None:
         """Go on with another graph; what is known of a node that is gone or has another shape fits it no more."""
         same = self.replace(graph)
@@ -258,6 +299,7 @@ class RunState(ExpandedGraph):
             )
         if not self.lost or event.output in self.lost.get(step, (event.output,)):
             column[slot] = seq
+        self._stored.append(seq)
 
     def _dynamic_output_stored(self, seq: int, event: DynamicOutputStored) -> None:
         step = self._move(seq, event, event.step, event.attempt)[0]
@@ -270,6 +312,7 @@ class RunState(ExpandedGraph):
             )
         piece.keys[event.mapping_key] = len(piece.seqs)
         piece.seqs.append(seq)
+        self._stored.append(seq)
 
     def _expansion_sealed(self, seq: int, event: ExpansionSealed) -> None:
         step = self._move(seq, event, event.step, event.attempt)[0]
@@ -409,6 +452,44 @@ class RunState(ExpandedGraph):
             self._set_pending(step, FAILED_BEFORE)
         self.waiting = {}
 
+    def _housekeeping_begun(self, seq: int, event: HousekeepingBegun) -> None:
+        self._check_status(seq, event)
+        self._begin_epoch(seq, event, event.purpose)
+
+    def _output_deleted(self, seq: int, event: OutputDeleted) -> None:
+        self._check_housekeeping(seq, event, "prune")
+        seqs = event.seqs
+        grows = all(one < other for one, other in pairwise(seqs))
+        if not 0 < len(seqs) <= DELETED_TOGETHER or not grows or not all(map(self._stores, seqs)):
+            raise self._damaged(seq, "deletes what no event before it has stored", "V16")
+
+    def _stores(self, seq: int) -> bool:
+        place = bisect_left(self._stored, seq)
+        return place < len(self._stored) and self._stored[place] == seq
+
+    def _base_moved(self, seq: int, event: BaseMoved) -> None:
+        self._check_housekeeping(seq, event, "move")
+        if event.index not in self.own_bases:
+            raise self._damaged(
+                seq, f"moves base {event.index}, which is none of this run's own", "V17"
+            )
+        self.bases[event.index] = event.base
+
+    def _check_housekeeping(
+        self, seq: int, event: OutputDeleted | BaseMoved, purpose: Purpose
+    ) -> None:
+        if self.purpose != purpose:
+            raise self._damaged(
+                seq, f"{type(event).__name__} stands outside an epoch of {purpose}", "V6"
+            )
+        self._check_status(seq, event)
+
+    def _check_status(self, seq: int, event: HousekeepingBegun | OutputDeleted | BaseMoved) -> None:
+        if event.run_status != self.run_status:
+            raise self._damaged(
+                seq, f"calls the run {event.run_status}, which is {self.run_status}", "V18"
+            )
+
     # How it finds its way
 
     def _place(self, seq: int, text: str) -> tuple[StepId, Steps, int]:
@@ -473,4 +554,12 @@ _APPLY: Final[dict[type[Event], Any]] = {
     RunSucceeded: RunState._run_ended,
     RunFailed: RunState._run_ended,
     RunCancelled: RunState._run_ended,
+    HousekeepingBegun: RunState._housekeeping_begun,
+    OutputDeleted: RunState._output_deleted,
+    BaseMoved: RunState._base_moved,
+}
+_OUTCOMES: Final[dict[type[RunEnded], RunOutcome]] = {
+    RunSucceeded: "succeeded",
+    RunFailed: "failed",
+    RunCancelled: "cancelled",
 }

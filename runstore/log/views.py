@@ -29,7 +29,7 @@ SELECT runs.id AS run_id, seq, body ->> '$.kind' AS kind, epoch, body ->> '$.tim
        body ->> '$.attempt' AS attempt, body ->> '$.reference.sha256' AS sha256, body, events.run
 FROM runs JOIN events ON events.row_id BETWEEN runs.run << 32 AND runs.run << 32 | 4294967295"""
 
-# One row per run, from its first and last event.
+# One row per run, from its first and last event; a row of housekeeping, which may stand behind the end, repeats it.
 RUN_LIST = """
 CREATE VIEW run_list AS
 SELECT runs.run, runs.id,
@@ -39,7 +39,8 @@ SELECT runs.run, runs.id,
        last.body ->> '$.time' AS updated,
        last.epoch AS epoch,
        CASE last.body ->> '$.kind' WHEN 'RunSucceeded' THEN 'succeeded' WHEN 'RunFailed' THEN 'failed'
-                      WHEN 'RunCancelled' THEN 'cancelled' ELSE 'unfinished' END AS status,
+                      WHEN 'RunCancelled' THEN 'cancelled'
+                      ELSE coalesce(last.body ->> '$.run_status', 'unfinished') END AS status,
        last.seq AS events
 FROM runs
 JOIN events AS first ON first.row_id = (runs.run << 32) + 1

@@ -20,4 +20,6 @@ class OutputReference(
     offset: int | None = None
     """Where the output begins in an object that it shares with others; None: it has the object for itself."""
     base: int = 0
-    """Index into the bases that the run has declared (`RunStarted.base`, then one per `RunResumed.base`)."""
+    """Index into the bases that the run has declared (`RunStarted.base`, then one per `RunResumed.base`); `BaseMoved`
+    says where one is now.
+    """

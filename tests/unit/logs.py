@@ -9,6 +9,7 @@ import msgspec
 
 from runstore.log.codec import encode, keys_digest
 from runstore.log.events import (
+    EPOCH_KINDS,
     FORMAT_VERSION,
     AnyEvent,
     DynamicOutputStored,
@@ -144,7 +145,7 @@ class Fold:
 
     def stamped(self, event: AnyEvent) -> AnyEvent:
         """The event with the envelope that comes next."""
-        opens = isinstance(event, RunStarted | RunResumed)
+        opens = type(event) in EPOCH_KINDS
         seconds = dt.timedelta(seconds=self.state.seq)
         return msgspec.structs.replace(event, epoch=self.state.epoch + opens, time=T0 + seconds)
 

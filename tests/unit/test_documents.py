@@ -146,7 +146,7 @@ def test_the_reference_is_described() -> None:
 def test_digests_cover_what_the_document_says(rows: dict[tuple[str, int], str]) -> None:
     """Every digest in the fixture is computed here from the words of FORMAT.md alone."""
     digests = 0
-    for run in ("mended", "stopped", "redone"):
+    for run in ("mended", "stopped", "redone", "tidied"):
         bodies = [body for (run_id, _), body in rows.items() if run_id == run]
         events = [json.loads(body) for body in bodies]
         for place, event in enumerate(events):
@@ -154,7 +154,7 @@ def test_digests_cover_what_the_document_says(rows: dict[tuple[str, int], str]) 
                 earlier = "".join(f"{seq} {body}\n" for seq, body in enumerate(bodies[:place], 1))
                 assert event["log_digest"] == sha256(earlier)
                 digests += 1
-    assert digests == 13
+    assert digests == 22
     events = {seq: json.loads(body) for (run, seq), body in rows.items() if run == "mended"}
     keys = [event["mapping_key"] for event in events.values() if "mapping_key" in event]
     assert keys == ["Europe/Paris", "Asia/Kolkata", "UTC"]
@@ -298,6 +298,7 @@ def test_the_fixture_gives_what_it_gave(store: RunStore) -> None:
         ("mended", "succeeded", 3),
         ("stopped", "cancelled", 2),
         ("redone", "succeeded", 1),
+        ("tidied", "succeeded", 4),
     ]
     result = RunResult.load("mended", store)
     assert {node: result.output_for_node(node) for node in MENDED} == MENDED
@@ -309,6 +310,8 @@ def test_the_fixture_gives_what_it_gave(store: RunStore) -> None:
     assert redone.output_for_node("minutes") == MENDED["minutes"]
     assert redone.output_for_node("describe") == MENDED["describe"]
     assert store.users_of("mended") == ["redone"]
+    tidied = RunResult.load("tidied", store)
+    assert {node: tidied.output_for_node(node) for node in MENDED} == MENDED
 
 
 def test_the_fixture_folds_at_every_length(store: RunStore) -> None:

@@ -9,7 +9,7 @@ from execution.cli.event_line import event_line
 from execution.cli.failure import Command, typed
 from execution.cli.options import json_option, opened, run_argument, store_option
 from runstore.audit import LogRow, rows
-from runstore.log.events import KINDS, RunEnded
+from runstore.log.events import HOUSEKEEPING, KINDS, AnyEvent, RunEnded
 from runstore.store import RunStore
 
 POLL_S = 0.2
@@ -60,7 +60,7 @@ def _followed(store: RunStore, run_id: str, ctx: click.Context) -> Iterator[LogR
             store, run_id
         )  # asked first: what the executor wrote last must still be read
         for row in rows(store, run_id, after=seq):
-            seq, over = row.seq, isinstance(row.event, RunEnded)
+            seq, over = row.seq, _is_over(row.event)
             yield row
         if over:
             return
@@ -69,6 +69,12 @@ def _followed(store: RunStore, run_id: str, ctx: click.Context) -> Iterator[LogR
             click.echo(f"next:  {typed('resume', run_id, ctx=ctx)}", err=True)
             return
         time.sleep(POLL_S)
+
+
+def _is_over(event: AnyEvent | None) -> bool:
+    if isinstance(event, HOUSEKEEPING):
+        return event.run_status != "unfinished"
+    return isinstance(event, RunEnded)
 
 
 def _is_alive(store: RunStore, run_id: str) -> bool:

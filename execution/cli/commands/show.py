@@ -87,12 +87,20 @@ def _head(report: RunReport, far: str, directory: Path | None) -> None:
         "status": f"{coloured(run.status)}, {far}",
         "events": f"{run.events:,}, level {report.level}",
         "outputs": ", ".join(_place(base, directory) for base in report.bases),
+        "deleted": _deleted(report),
         "config": safe(str(report.config)) if report.config else "",
         "tags": safe(", ".join(f"{key}={value}" for key, value in report.tags.items())),
     }
     for name, text in lines.items():
         if text:
             click.echo(f"{name:<9}{text}")
+
+
+def _deleted(report: RunReport) -> str:
+    deleted = report.deleted
+    if deleted is None:
+        return ""
+    return f"{counted(deleted.outputs, 'output')} by `runstore prune`, last at {time_text(deleted.last)}"
 
 
 def _parent(report: RunReport) -> str:
