@@ -276,20 +276,25 @@ class RunStore:
         """The stored outputs of a run, over all bases that its log declares."""
         durable = state.level == "durable"
         return OutputStore(
-            [self._base(base, durable=durable) for base in state.bases],
+            [self.base(base, durable=durable) for base in state.bases],
             pack=state.small_outputs == "pack",
             allow_pickle=self.allow_pickle,
         )
 
-    def _base(self, base: str, *, durable: bool) -> Base:
+    def base(self, base: str, *, durable: bool = False) -> Base:
+        """The place behind a base as a log declares it; raises ConfigError where there cannot be one."""
         return open_base(self._address(base), durable=durable, options=self._options)
+
+    def place(self, base: str) -> str:
+        """A declared base in a form that is the same for the same place, without credentials."""
+        return public_url(self._address(base)).removeprefix("file://").rstrip("/")
 
     def _outputs_of(self, run_id: str) -> OutputStore:
         """The outputs of a run whose log may be damaged or too new to fold."""
-        bases = self._own_bases(run_id)
-        return OutputStore([self._base(base, durable=False) for base in bases])
+        return OutputStore([self.base(base) for base in self.own_bases(run_id)])
 
-    def _own_bases(self, run_id: str) -> list[str]:
+    def own_bases(self, run_id: str) -> list[str]:
+        """Where outputs of the run went, or were moved to, as its log declares it; never where a parent's lie."""
         run = self._number(run_id)
         rows = self._reading().query(_BASES, (row_id(run), row_id(run + 1))).fetchall()
         folder = f"/{file_name(run_id)}"  # what is not the run's own folder is never deleted
@@ -297,7 +302,7 @@ class RunStore:
 
     def users_of(self, run_id: str) -> list[str]:
         """The runs that have taken outputs of this one, directly or not: reruns of it, and theirs."""
-        bases = msgspec.json.encode(self._own_bases(run_id)).decode()
+        bases = msgspec.json.encode(self.own_bases(run_id)).decode()
         return [str(row[0]) for row in self._reading().query(_USERS, (bases,)) if row[0] != run_id]
 
     def base_for(self, run_id: str) -> str:
@@ -321,7 +326,7 @@ class RunStore:
 
         Raises ConfigError where its outputs cannot be opened, or where those of another run of that id lie already.
         """
-        if self._base(event.base, durable=False).is_used():
+        if self.base(event.base).is_used():
             raise ConfigError(
                 f"there are outputs at {self._address(event.base)}, though no run {run_id!r} is in {self._place()}: "
                 "they are those of a run in another store, or what is left of one. Choose another --run-id or "

@@ -6,7 +6,8 @@
     resume("last", store_b)
 
 Points: `event.before`, `event.after` (one per event), `commit.before`, `commit.after`, `output.before`,
-`output.partial` (half of the bytes are written), `output.after`, `wait` (nothing but a retry is to come).
+`output.partial` (half of the bytes are written), `output.after`, `wait` (nothing but a retry is to come),
+`delete.before`, `delete.after` (of some objects, by housekeeping).
 """
 
 import contextlib

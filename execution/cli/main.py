@@ -31,6 +31,7 @@ COMMANDS = {
     "import": "Take an exported run into this store.",
     "datasette-metadata": "Print descriptions and questions for Datasette.",
     "cancel": "Stop a run; it can be resumed.",
+    "prune": "Delete outputs that nobody needs.",
     "rm": "Delete a run for ever: its log and its outputs.",
     "doctor": "Check the store, its disk and this installation.",
 }

@@ -84,6 +84,16 @@ def duration_text(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def bytes_text(size: int) -> str:
+    """`900 B`, `1.4 kB`, `23 MB`, `1,204 GB`; units of a thousand."""
+    amount, unit = float(size), "B"
+    for unit in ("B", "kB", "MB", "GB"):
+        if amount < 999.5 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.1f} {unit}" if unit != "B" and amount < 10 else f"{amount:,.0f} {unit}"
+
+
 def counted(count: int, one: str, many: str = "") -> str:
     """`1 step`, `1,204 steps`."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -29,6 +29,12 @@ _FIXED = (
     (3, 44, 6, 3, 45),
     (3, 50, 7, 3, 51),
 )  # branches of SQLite with the repair: from, and below
+# Who has which run, and whether the run's last event is one of housekeeping.
+_CLAIMS = """
+SELECT id, (SELECT json_valid(body) AND body ->> '$.run_status' IS NOT NULL FROM events
+            WHERE row_id BETWEEN claims.run << 32 AND claims.run << 32 | 4294967295 ORDER BY row_id DESC LIMIT 1),
+       {columns}
+FROM claims JOIN runs USING (run)"""
 # (run, parent) of every run; null where it uses no outputs of a parent. Not a join, which would read all events.
 _PARENTS = """
 SELECT id, (SELECT body ->> '$.parent.run' FROM events WHERE row_id = (runs.run << 32) + 1
@@ -138,9 +144,9 @@ def _log(database: Database) -> Iterator[Check]:
         fact = f"quick_check: {'; '.join(found[:3])}"
         yield Check("database", "problem", fact, f"restore {LOG_NAME} from a copy")
     columns = "claims.run, epoch, host, boot, pid, pid_started, heartbeat, cancel_requested"
-    rows = database.query(f"SELECT id, {columns} FROM claims JOIN runs USING (run) ORDER BY run")
-    for run_id, *claim in rows.fetchall():
-        yield _claim(run_id, Claim(*claim))
+    rows = database.query(f"{_CLAIMS.format(columns=columns)} ORDER BY run")
+    for run_id, is_housekeeping, *claim in rows.fetchall():
+        yield _claim(run_id, Claim(*claim), is_housekeeping=bool(is_housekeeping))
     yield from _reuse(database)
 
 
@@ -160,9 +166,13 @@ def _reuse(database: Database) -> Iterator[Check]:
         )
 
 
-def _claim(run_id: str, claim: Claim) -> Check:
+def _claim(run_id: str, claim: Claim, *, is_housekeeping: bool) -> Check:
     if claim.is_alive():
-        return Check("claim", "ok", f"run {run_id} is being executed by {claim}")
+        what = "pruned or moved" if is_housekeeping else "executed"
+        return Check("claim", "ok", f"run {run_id} is being {what} by {claim}")
+    if is_housekeeping:
+        fact = f"a prune or move of run {run_id} was cut off, of {claim}; the run is as it was"
+        return Check("claim", "note", fact, "`runstore prune` or `runstore storage move` it again")
     return Check(
         "claim", "note", f"run {run_id} has crashed; it had {claim}", f"runstore resume {run_id}"
     )

@@ -53,6 +53,12 @@ class Base(Protocol):
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those that are not there are no error."""
 
+    def unfinished(self, path: str = "") -> list[tuple[str, str, float]]:
+        """(path, upload, age in seconds) of uploads in parts that were not ended, of all objects or of one."""
+
+    def abort(self, path: str, upload: str) -> None:
+        """Throw the parts of an unfinished upload away."""
+
     def remove(self) -> None:
         """Delete everything below."""
 

@@ -149,6 +149,13 @@ class LocalBase:
                 self._known.discard(f"{self.root}/{folder}")
                 folder = folder.rpartition("/")[0]
 
+    def unfinished(self, path: str = "") -> list[tuple[str, str, float]]:
+        """None: what a killed process has half-written is a file, and found as one."""
+        return []
+
+    def abort(self, path: str, upload: str) -> None:
+        """Nothing is sent in parts here."""
+
     def close(self) -> None:
         """Nothing waits here."""
 

@@ -111,6 +111,13 @@ class RemoteBase:
                 remove = partial(self._filesystem.rm_file, self._at(path))
                 self._requests.ask(self.describe(path), remove)
 
+    def unfinished(self, path: str = "") -> list[tuple[str, str, float]]:
+        """None: one request writes an object."""
+        return []
+
+    def abort(self, path: str, upload: str) -> None:
+        """Nothing is sent in parts here."""
+
     def remove(self) -> None:
         """Delete everything below this base."""
         with contextlib.suppress(FileNotFoundError):
