@@ -34,15 +34,9 @@ from execution import execute, rerun, resume  # noqa: E402
 from execution.running import hook_runner, step_runner  # noqa: E402
 from fixtures.stores.v1_job import offsets  # noqa: E402
 from runstore import RunStore  # noqa: E402
+from runstore.housekeeping import move, prune  # noqa: E402
 from runstore.log import recorder, schema  # noqa: E402
-from runstore.log.events import (  # noqa: E402
-    BaseMoved,
-    DynamicOutputStored,
-    ErrorInfo,
-    HousekeepingBegun,
-    OutputDeleted,
-    OutputStored,
-)
+from runstore.log.events import ErrorInfo, OutputStored  # noqa: E402
 from runstore.log.transitions import (  # noqa: E402
     PENDING,
     RUN_TRANSITIONS,
@@ -50,7 +44,6 @@ from runstore.log.transitions import (  # noqa: E402
     STEP_TRANSITIONS,
 )
 from runstore.testing import Failpoint, armed, in_fork  # noqa: E402
-from runstore.version import __version__  # noqa: E402
 
 READ = {"ops": {"table": {"config": {"reader": "a clock"}}}}
 UNREADABLE = {"ops": {"minutes": {"config": {"unreadable": ["Asia/Kolkata"]}}}}
@@ -126,36 +119,8 @@ def make_tidied(directory: Path) -> None:
     killed_at(Failpoint(point="event.before", kind="StepSucceeded", step="zones"), run)
     assert resume("tidied", directory).success
     with RunStore.open(directory) as store:
-        orphans = [
-            seq
-            for seq, event in store.step_events("tidied", "zones")
-            if isinstance(event, DynamicOutputStored) and event.epoch == 1
-        ]
-        see_to(
-            store,
-            "prune",
-            OutputDeleted(seqs=tuple(orphans), reason="orphan", run_status="succeeded"),
-        )
-        see_to(store, "move", BaseMoved(index=0, base="moved/tidied", run_status="succeeded"))
-    for file in (directory / "outputs" / "tidied" / "zones" / "result").glob("*[0-9].txt"):
-        if ".e2" not in file.name:
-            file.unlink()
-    (directory / "moved").mkdir(mode=0o700)
-    (directory / "outputs" / "tidied").rename(directory / "moved" / "tidied")
-
-
-def see_to(store: RunStore, purpose: Any, event: OutputDeleted | BaseMoved) -> None:
-    """Write an epoch of housekeeping, as the commands do."""
-    writer = store.reopen("tidied")
-    host, pid = recorder.this_host()
-    writer.append(
-        HousekeepingBegun(
-            host=host, pid=pid, version=__version__, purpose=purpose, run_status="succeeded"
-        )
-    )
-    writer.append(event)
-    writer.open_epoch()
-    writer.close()
+        list(prune(store, "tidied"))
+        move(store, "tidied", str(directory / "moved"), delete_old=True)
 
 
 def killed_at(failpoint: Failpoint, run: Callable[[], Any]) -> None:

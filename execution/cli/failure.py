@@ -123,11 +123,11 @@ def _next(error: Exception, ctx: click.Context) -> str:
         case StepNotFound():
             return typed("show", run, ctx=ctx)
         case JobNotFound() | DefinitionError() | ConfigError() | InvalidKey():
-            return f"runstore {ctx.info_name} --help"
+            return _help(ctx)
         case InvalidSelection():
             return typed("show", run, ctx=ctx)
         case SelectionIncomplete():
-            return f"runstore {ctx.info_name} --help"
+            return _help(ctx)
         case RunInUse():
             return typed("runs", ctx=ctx)
         case RunConflict():
@@ -143,6 +143,10 @@ def _next(error: Exception, ctx: click.Context) -> str:
         case _ if ctx.info_name == "resume":
             return typed("resume", run, ctx=ctx)
     return typed("doctor", ctx=ctx)
+
+
+def _help(ctx: click.Context) -> str:
+    return " ".join(["runstore", *ctx.command_path.split()[1:], "--help"])
 
 
 def typed(*words: str | None, ctx: click.Context) -> str:

@@ -5,7 +5,8 @@ first: an event that is durable, then the bytes. What decides is pure (`inventor
 above it. Each function answers with frozen values; whoever shows them stands above.
 """
 
+from runstore.housekeeping.move import Moved, move
 from runstore.housekeeping.prune import Pruned, prune
 from runstore.housekeeping.surplus import Amount
 
-__all__ = ["Amount", "Pruned", "prune"]
+__all__ = ["Amount", "Moved", "Pruned", "move", "prune"]

@@ -32,6 +32,8 @@ class Inventory:
         """Base -> path of an object -> seqs of the events that name it: several for a segment."""
         self.deleted: set[int] = set()
         """Seqs of outputs that were deleted on purpose; not of those that a resume has looked at since."""
+        self.ever_deleted: set[int] = set()
+        """The same, also of those."""
         self.worked: dt.datetime = UNSTAMPED
         """Time of the last event that is none of housekeeping."""
 
@@ -41,6 +43,7 @@ class Inventory:
             self._name(event.reference, seq)
         elif isinstance(event, OutputDeleted):
             self.deleted.update(event.seqs)
+            self.ever_deleted.update(event.seqs)
         elif isinstance(event, RunResumed):
             # It has checked what it reads: what was deleted and is there all the same counts again.
             self.deleted.clear()
