@@ -32,7 +32,7 @@ COMMANDS = {
     "datasette-metadata": "Print descriptions and questions for Datasette.",
     "cancel": "Stop a run; it can be resumed.",
     "prune": "Delete outputs that nobody needs.",
-    "storage": "Take outputs elsewhere.",
+    "storage": "Try a place for outputs, or take a run's outputs to another.",
     "rm": "Delete a run for ever: its log and its outputs.",
     "doctor": "Check the store, its disk and this installation.",
 }

@@ -23,6 +23,7 @@ COLOURS = {
     "skipped": "yellow",
     "problem": "red",
     "note": "yellow",
+    "lacks": "yellow",
     "ok": "green",
 }
 

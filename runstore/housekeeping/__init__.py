@@ -6,7 +6,8 @@ above it. Each function answers with frozen values; whoever shows them stands ab
 """
 
 from runstore.housekeeping.move import Moved, move
+from runstore.housekeeping.probe import Tried, probe
 from runstore.housekeeping.prune import Pruned, prune
 from runstore.housekeeping.surplus import Amount
 
-__all__ = ["Amount", "Moved", "Pruned", "move", "prune"]
+__all__ = ["Amount", "Moved", "Pruned", "Tried", "move", "probe", "prune"]

@@ -7,6 +7,7 @@ a range, HEAD, and multipart uploads that are aborted where they fail. Trying ag
 
 import base64
 import contextlib
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from runstore.credentials import learn_environment
 from runstore.errors import OutputMissing, StorageFailed
 from runstore.outputs.base import Found
 from runstore.outputs.remote import IN_FLIGHT, RemoteBase, is_precondition
+from runstore.outputs.requests import refused
 
 MULTIPART_BYTES = 8 * 2**20
 """An object of more is sent in parts of so many bytes."""
@@ -193,6 +195,16 @@ class S3Base(RemoteBase):
                 self.describe(path),
                 lambda: self._ask("abort_multipart_upload", Key=key, UploadId=upload),
             )
+
+    def checks_checksums(self, path: str) -> bool:
+        """True where the service refuses bytes that are not those of the checksum that comes with them."""
+        try:
+            self._send(path, b"probe", hashlib.sha256(b"other").hexdigest())
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise refused(self.describe(path), error) from None
+            return True
+        return False
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects, a thousand per request."""

@@ -1,16 +1,38 @@
-"""`runstore storage`: `move`."""
+"""`runstore storage`: `test` and `move`."""
 
 import click
 
 from execution.cli.failure import Command
 from execution.cli.options import json_option, opened, outputs_option, run_argument, store_option
-from execution.cli.terminal import bytes_text, counted, print_json
-from runstore.housekeeping import Amount, Moved, move
+from execution.cli.terminal import bytes_text, coloured, counted, print_json
+from runstore.housekeeping import Amount, Moved, move, probe
 
 
 @click.group()
 def command() -> None:
     """See to the places that outputs go to."""
+
+
+@command.command(name="test", cls=Command)
+@click.argument("url", metavar="URL")
+@click.option("--quick", is_flag=True, help="Leave out the large object (9 MB, S3 alone).")
+@json_option
+@click.pass_context
+def test_command(ctx: click.Context, url: str, quick: bool, as_json: bool) -> None:
+    """Try whether outputs can go below a URL: write, read, create once, list, delete.
+
+    Leaves nothing behind. Options and credentials are those of runs. Exit code 1 where something fails that runs need.
+    """
+    tried = []
+    for one in probe(url, quick=quick):
+        tried.append(one)
+        if not as_json:
+            click.echo(f"{coloured(one.verdict, 8)} {one.name:<12} {one.fact}")
+            if one.remedy:
+                click.echo(f"{'':<21} {one.remedy}")
+    if as_json:
+        print_json(tried)
+    ctx.exit(any(one.verdict == "failed" for one in tried))
 
 
 @command.command(name="move", cls=Command)
