@@ -16,6 +16,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from execution import resume
 from runstore.log import recorder
 from runstore.log.database import Database
+from runstore.outputs.output_store import PACKED_AHEAD
 from runstore.testing import record_points
 from tests.acceptance import three_stages, twenty_clones
 from tests.acceptance.test_crash_matrix import (
@@ -103,12 +104,15 @@ def test_killed_in_the_middle_of_a_fan_out(
     request: pytest.FixtureRequest,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A killed process costs what was in flight: 1 step on a disk, up to 16 elsewhere; the end is the same."""
+    """A killed process costs what was in flight: 1 step on a disk, up to 16 elsewhere, more where outputs are packed;
+    the end is the same.
+    """
     outputs, window = None, 1
     if place != "disk":
         server = request.getfixturevalue(place)
         lead_to(monkeypatch, server)
-        outputs, window = f"s3://{server.fresh_bucket()}/some/place", WINDOW
+        outputs = f"s3://{server.fresh_bucket()}/some/place"
+        window = PACKED_AHEAD if small_outputs == "pack" else WINDOW
     scene = Scene(tmp_path, outputs, small_outputs=small_outputs)
     called = run_until_held(scene, "shift[11]")
     crashed = scene.state()
