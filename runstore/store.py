@@ -15,6 +15,7 @@ from runstore.config import Settings, find_settings, store_to_create, store_to_r
 from runstore.credentials import Options
 from runstore.errors import (
     ConfigError,
+    LogDamaged,
     OutputMissing,
     RunAlive,
     RunConflict,
@@ -30,6 +31,7 @@ from runstore.log.event_log import EventLog, Row, row_id
 from runstore.log.events import (
     DELETION_REASONS,
     HOUSEKEEPING,
+    UNSTAMPED,
     AnyEvent,
     Durability,
     OutputDeleted,
@@ -182,8 +184,19 @@ class RunStore:
         ]
 
     def run(self, name: str = "last") -> RunSummary:
-        """The run of that id, of that unique prefix, or the `last`; raises RunNotFound."""
-        return self._summaries("WHERE run = ?", (self._number(self.resolve(name)),))[0]
+        """The run of that id, of that unique prefix, or the `last`.
+
+        Raises RunNotFound; LogDamaged where its first row is missing.
+        """
+        run_id = self.resolve(name)
+        found = self._summaries("WHERE run = ?", (self._number(run_id),))
+        if not found:
+            raise LogDamaged(
+                f"run {run_id!r}, seq 1: the row is missing; `runstore verify {run_id}` says what else is. Restore it "
+                "from a copy",
+                "V1",
+            )
+        return found[0]
 
     def resolve(self, name: str) -> str:
         """The id of the run that is meant by an id, a unique prefix or `last`; raises RunNotFound."""
@@ -502,5 +515,8 @@ def _status(status: str, claim: Claim | None) -> Any:
     return "running" if claim is not None and claim.is_alive() else "crashed"
 
 
-def _instant(text: str) -> dt.datetime:
-    return dt.datetime.fromisoformat(text)
+def _instant(text: Any) -> dt.datetime:
+    try:
+        return dt.datetime.fromisoformat(text)
+    except (TypeError, ValueError):  # of a damaged row: it must not hide the other runs
+        return UNSTAMPED

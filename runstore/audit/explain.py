@@ -12,7 +12,6 @@ from runstore.audit.lookup import Lookup
 from runstore.log.codec import decode
 from runstore.log.events import (
     DELETION_REASONS,
-    HOUSEKEEPING,
     STORES,
     AnyEvent,
     CollectResolved,
@@ -22,7 +21,6 @@ from runstore.log.events import (
     HookSucceeded,
     OutputDeleted,
     OutputStored,
-    ReuseSealed,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -145,7 +143,7 @@ class _Story:
             self._invalidated(seq, event)
         elif isinstance(event, OutputDeleted):
             self._deleted(seq, event)
-        elif not isinstance(event, (ReuseSealed, *HOUSEKEEPING)) and event.step == self._key:
+        elif getattr(event, "step", None) == self._key:
             self._happened(seq, event)
 
     def _begin(self, seq: int, event: RunStarted | RunResumed) -> None:

@@ -87,27 +87,34 @@ def verify(
 
     Raises RunNotFound; ConfigError for what is no anchor. Whatever is off is a finding, not an error.
     """
-    summary = store.run(run)
-    given = parse_anchor(summary.run_id, anchor) if anchor is not None else None
-    reading = _Reading(store, summary.run_id, deep=deep, anchor=given)
-    for row in raw_rows(store, summary.run_id):
+    run_id = store.resolve(run)
+    given = parse_anchor(run_id, anchor) if anchor is not None else None
+    reading = _Reading(store, run_id, deep=deep, anchor=given)
+    for row in raw_rows(store, run_id):
         reading.row(*row)
         if progress is not None and row[0] % _TELL == 0:
             progress(row[0])
     findings = tuple(sorted(reading.close(), key=lambda one: one.seq))
     return Verification(
-        run_id=summary.run_id,
-        status=summary.status,
+        run_id=run_id,
+        status=_status(store, run_id),
         events=reading.last,
         checked_to=reading.state.seq,
         outputs=reading.counted,
         deleted=reading.deleted,
         deep=deep,
-        anchor=str(Anchor(summary.run_id, reading.last, reading.digest.hexdigest())),
+        anchor=str(Anchor(run_id, reading.last, reading.digest.hexdigest())),
         findings=findings,
         proves=tuple(_proves(reading, given)),
         cannot_prove=tuple(_cannot_prove(reading, given)),
     )
+
+
+def _status(store: RunStore, run_id: str) -> str:
+    try:
+        return store.run(run_id).status
+    except LogDamaged:
+        return "unreadable"
 
 
 class _Reading:
