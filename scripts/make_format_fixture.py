@@ -14,6 +14,7 @@ The store of a format that was released is kept for ever, so the default directo
 source folder are replaced, so that nothing in it says where it was made.
 
 With --documents nothing is made; what FORMAT.md and ARCHITECTURE.md copy is copied anew: examples, SQL, transitions.
+`scripts/make_docs.py` does the same for the pages of `docs/`.
 """
 
 import argparse

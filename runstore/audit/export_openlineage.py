@@ -94,6 +94,8 @@ class _Reading:
         self.times: dict[str, _OpTime] = {}
         self.errors: dict[str, ErrorInfo] = {}
         self.references: dict[int, OutputReference] = {}
+        self.ended_at: dt.datetime | None = None
+        """Of the run's last end; housekeeping may come after it."""
 
     def look(self, seq: int, event: AnyEvent) -> None:
         """See one event."""
@@ -101,6 +103,8 @@ class _Reading:
             op = event.step.partition("[")[0]
             first = self.times[op].first if op in self.times else event.time
             self.times[op] = _OpTime(first, event.time)
+        if isinstance(event, RunSucceeded | RunFailed | RunCancelled):
+            self.ended_at = event.time
         if isinstance(event, StepFailed):
             self.errors.setdefault(event.step.partition("[")[0], event.error)
         if isinstance(event, STORES):
@@ -124,7 +128,8 @@ class _Events:
         yield self._event("START", self._started.time, self._run, "")
         ended = self._state.ended
         if ended is not None:
-            yield self._event(_end_of(ended), self._state.time, self._run, "")
+            assert self._reading.ended_at is not None
+            yield self._event(_end_of(ended), self._reading.ended_at, self._run, "")
         for progress in Remaining(self._state).nodes():
             node = self._state.graph.by_name[progress.node]
             times = self._reading.times.get(node.name)

@@ -14,6 +14,7 @@ from runstore.errors import ConfigError
 from runstore.log.codec import decode
 from runstore.log.events import (
     AnyEvent,
+    HousekeepingBegun,
     RunCancelled,
     RunFailed,
     RunResumed,
@@ -76,6 +77,9 @@ class _Replay:
         self._tracer = provider.get_tracer("runstore")
         self._run: Any = None
         self._epoch: Any = None
+        self._is_housekeeping = False
+        self._fault = "died"
+        """How the run ended, as far as is known: without a last word it died."""
         self._steps: dict[str, Any] = {}
         self._last = dt.datetime.min.replace(tzinfo=dt.UTC)
 
@@ -87,9 +91,14 @@ class _Replay:
                 self._epoch = self._begin(-1, "epoch 1", event, self._run, host=event.host)
             case RunResumed():
                 self._close_epoch("died")
+                self._fault = "died"
                 self._epoch = self._begin(
                     seq, f"epoch {event.epoch}", event, self._run, host=event.host
                 )
+            case HousekeepingBegun():
+                self._close_epoch("died")
+                name = f"epoch {event.epoch}, {event.purpose}"
+                self._epoch, self._is_housekeeping = self._begin(seq, name, event, self._run), True
             case StepStarted():
                 self._steps[event.step] = self._begin(
                     seq, event.step.partition("[")[0], event, self._epoch,
@@ -107,24 +116,23 @@ class _Replay:
                 span.add_event("exception", told, timestamp=_ns(event.time))
                 self._end(span, event.time, f"{event.error.type}: {event.error.message}")
             case RunSucceeded() | RunFailed() | RunCancelled():
-                fault = "" if isinstance(event, RunSucceeded) else type(event).__name__
+                self._fault = "" if isinstance(event, RunSucceeded) else type(event).__name__
                 self._last = event.time
-                self._close_epoch(fault)
+                self._close_epoch(self._fault)
         self._last = event.time
 
     def close(self) -> None:
         """End what has no end in the log, where it was last heard of."""
-        crashed = self._epoch is not None
         self._close_epoch("died")
         if self._run is not None:
-            self._end(self._run, self._last, "died" if crashed else "")
+            self._end(self._run, self._last, self._fault)
 
     def _close_epoch(self, fault: str) -> None:
         for step in list(self._steps):
             self._end(self._steps.pop(step), self._last, "interrupted")
         if self._epoch is not None:
-            self._end(self._epoch, self._last, fault)
-            self._epoch = None
+            self._end(self._epoch, self._last, "" if self._is_housekeeping else fault)
+            self._epoch, self._is_housekeeping = None, False
 
     def _begin(self, seq: int, name: str, event: AnyEvent, parent: Any, **told: Any) -> Any:
         from opentelemetry.trace import set_span_in_context

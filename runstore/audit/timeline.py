@@ -12,6 +12,7 @@ from runstore.audit.rows import raw_rows
 from runstore.log.codec import decode
 from runstore.log.events import (
     AnyEvent,
+    HousekeepingBegun,
     RunCancelled,
     RunFailed,
     RunResumed,
@@ -35,7 +36,7 @@ class EpochSpan(msgspec.Struct):
     begun: dt.datetime
     last: dt.datetime
     ended: str = "crashed"
-    """succeeded, failed, cancelled; running or crashed where it has no last word."""
+    """succeeded, failed, cancelled; running or crashed where it has no last word; housekeeping where no step ran."""
 
 
 class Bar(msgspec.Struct):
@@ -91,6 +92,9 @@ class _Reading:
         match event:
             case RunStarted() | RunResumed():
                 self._begin(event)
+            case HousekeepingBegun():
+                self.interrupt()
+                self.epochs.append(EpochSpan(event.epoch, event.time, event.time, "housekeeping"))
             case StepStarted():
                 self._running[event.step] = event.time
             case StepSucceeded() if event.step in self._running:  # else it was reused

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,13 @@ import pytest
 
 from execution.cli.main import cli
 from runstore import RunStore
+from runstore.audit import timeline
+from runstore.audit.export_openlineage import openlineage_lines
+from runstore.audit.export_otel import otel_lines
 from runstore.errors import ConfigError
+from runstore.log.events import HousekeepingBegun, RunEnded
 from tests.acceptance.audited import FAILED, KILLED, MESSAGE, RUN, TREE, Audited
+from tests.acceptance.pages import ROOT
 
 
 @pytest.fixture
@@ -138,3 +144,36 @@ def test_spans_tell_what_went_wrong(audited: Audited) -> None:
 def instant(time: dt.datetime) -> str:
     """A time as the SDK writes it."""
     return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+# Housekeeping
+
+
+@pytest.fixture
+def tidied(tmp_path: Path) -> Iterator[RunStore]:
+    """A run of format 1 whose outputs were moved and deleted after its end."""
+    shutil.copytree(ROOT / "fixtures" / "stores" / "v1", tmp_path / "store")
+    with RunStore.open(tmp_path / "store", must_exist=True) as found:
+        yield found
+
+
+def test_housekeeping_is_no_part_of_the_work(tidied: RunStore) -> None:
+    """Epochs in which no step runs are shown as such; the run ended when it ended."""
+    ends = [event.time for _, event in tidied.events("tidied") if isinstance(event, RunEnded)]
+    begun = [event for _, event in tidied.events("tidied") if isinstance(event, HousekeepingBegun)]
+    assert begun
+    drawn = timeline(tidied, "tidied")
+    kept = [one for one in drawn.epochs if one.ended == "housekeeping"]
+    assert [one.epoch for one in kept] == [event.epoch for event in begun]
+    assert all(bar.ended <= ends[-1] for line in drawn.ops for bar in line.bars)
+    pytest.importorskip("openlineage.client")
+    pytest.importorskip("opentelemetry.sdk")
+    events = [json.loads(line) for line in openlineage_lines(tidied, "tidied")]
+    (end,) = [
+        one for one in events if one["job"]["name"] == "offsets" and one["eventType"] != "START"
+    ]
+    assert dt.datetime.fromisoformat(end["eventTime"]) == ends[-1]
+    spans = [json.loads(line) for line in otel_lines(tidied, "tidied")]
+    named = [span for span in spans if any(one.purpose in span["name"] for one in begun)]
+    assert len(named) == len(begun)
+    assert {span["status"]["status_code"] for span in named} == {"OK"}
