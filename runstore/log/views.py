@@ -179,16 +179,17 @@ FROM marked"""
 
 
 def _walk(levels: str, run: str, first: str, count: str) -> str:
-    """SQL that gives the key paths below the levels of a node, as a JSON array of [keys, seq of the last piece].
+    """SQL that gives the key paths below the levels of a node: a JSON array of [keys, seq of the last piece, as text].
 
     `levels` as in `op_levels`, `first` the keys to begin with; in the order of the last seals.
     """
     return f"""(
-    WITH RECURSIVE walk(depth, keys, rank, piece) AS (
-        SELECT json_array_length({first}), {first}, '', NULL
+    WITH RECURSIVE walk(depth, keys, path, rank, piece) AS (
+        SELECT json_array_length({first}), {first},
+               coalesce((SELECT group_concat('[' || one.value || ']', '') FROM json_each({first}) AS one), ''), '', NULL
         UNION ALL
-        SELECT depth + 1, json_insert(keys, '$[#]', {_escaped("piece.key")}), rank || printf('%016d', piece.row_id),
-               piece.seq
+        SELECT depth + 1, json_insert(keys, '$[#]', {_escaped("piece.key")}),
+               path || '[' || {_escaped("piece.key")} || ']', rank || printf('%016d', piece.row_id), piece.seq
         FROM walk
         CROSS JOIN events AS done ON done.row_id = (
             SELECT max(row_id) FROM events AS one WHERE one.run = {run} AND one.key IS NULL
@@ -204,8 +205,8 @@ def _walk(levels: str, run: str, first: str, count: str) -> str:
             AND piece.body ->> '$.output' = json_extract({levels}, '$[' || walk.depth || '].output')
         WHERE depth < {count}
     )
-    SELECT json_group_array(json_array(json(keys), piece)) FROM (
-        SELECT keys, piece FROM walk WHERE depth = {count} ORDER BY rank))"""
+    SELECT json_group_array(json_array(json(keys), piece, path)) FROM (
+        SELECT keys, piece, path FROM walk WHERE depth = {count} ORDER BY rank))"""
 
 
 # Every sealed key of every op that is cloned, and how the clone stands: one that never started is a row too. The keys
@@ -219,7 +220,7 @@ levels AS MATERIALIZED (
     SELECT run, run_id, op, levels, json_array_length(levels) AS depth FROM op_levels WHERE levels <> '[]'
 ), clones AS (
     SELECT levels.run, run_id, op, path.key AS number,
-           (SELECT group_concat('[' || one.value || ']', '') FROM json_each(path.value, '$[0]') AS one) AS key_path
+           path.value ->> '$[2]' AS key_path
     FROM levels JOIN json_each({_walk("levels.levels", "levels.run", "'[]'", "levels.depth")}) AS path
 ), shown AS (
     SELECT run, run_id, op, number, key_path, op || key_path AS step,
@@ -299,7 +300,7 @@ proofs AS (
     FROM wholes
 )
 SELECT run_id, seq, step, body ->> '$.input' AS input, place, path.key AS number,
-       (SELECT group_concat('[' || one.value || ']', '') FROM json_each(path.value, '$[0]') AS one) AS key_path,
+       path.value ->> '$[2]' AS key_path,
        source || coalesce((SELECT group_concat('[' || one.value || ']', '') FROM json_each(path.value, '$[0]') AS one
                            WHERE one.key < depth - pieces), '') AS source_step,
        output AS source_output,
