@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from execution.definition.op import OpDefinition, op
     from execution.definition.resources import ResourceDefinition, ResourceParam, resource
     from execution.definition.retries import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
+    from execution.executors.threads import threads
     from execution.planning.rerun_plan import RerunPlan
     from execution.planning.resume_plan import ResumePlan
     from execution.running.context import OpContext, OpExecutionContext
@@ -61,6 +62,7 @@ _HOMES = {
     "rerun": "running.rerun",
     "resume": "running.launch",
     "success_hook": "definition.hooks",
+    "threads": "executors.threads",
 }
 
 if not TYPE_CHECKING:  # hidden from type checkers, which would believe any name
@@ -111,4 +113,5 @@ __all__ = [
     "resource",
     "resume",
     "success_hook",
+    "threads",
 ]

@@ -12,9 +12,10 @@ from math import inf
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
-from execution.running.hook_runner import HookTicket, run_hook
-from execution.running.resources import Resources
-from execution.running.step_runner import Ticket, Told, Wait, run_step
+from execution.executors.base import messages_of
+from execution.running.brief import Brief
+from execution.running.hook_runner import HookTicket
+from execution.running.step_runner import Ticket, Told, Wait
 from execution.running.worker import Worker
 from runstore.outputs.output_store import OutputStore
 
@@ -58,9 +59,9 @@ class InProcessExecutor:
         self._storage_s = 0.0
         """How long outputs were last on their way."""
 
-    def open(self, outputs: OutputStore, resources: Resources) -> None:
+    def open(self, outputs: OutputStore, brief: Brief) -> None:
         """Get ready to run steps that write to these outputs; nothing of the resources is opened yet."""
-        self._outputs, self._worker = outputs, Worker(resources)
+        self._outputs, self._worker = outputs, Worker(brief.resources())
         self._window = outputs.window
 
     @property
@@ -75,12 +76,8 @@ class InProcessExecutor:
     def submit(self, ticket: Ticket | HookTicket) -> None:
         """Queue an attempt or the call of a hook; the code runs inside `next_message`."""
         assert self._outputs is not None
-        if isinstance(ticket, HookTicket):
-            told: Iterator[Told | Wait] = run_hook(ticket, self._outputs, self._worker)
-            self._submitted = _Attempt(told, ticket.hook.name)
-        else:
-            told = run_step(ticket, self._outputs, self._worker)
-            self._submitted = _Attempt(told, ticket.op.name)
+        name = ticket.hook.name if isinstance(ticket, HookTicket) else ticket.op.name
+        self._submitted = _Attempt(messages_of(ticket, self._outputs, self._worker), name)
 
     def next_message(self, timeout_s: float | None = None) -> Told | None:
         """Run on until an attempt has something to tell, however long that takes; None as soon as there is room for

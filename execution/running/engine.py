@@ -8,24 +8,22 @@ import contextlib
 import datetime as dt
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
 from msgspec import structs
 
 from execution.definition.job import JobDefinition
-from execution.definition.wire_types import types_to_check
 from execution.errors import ExpansionChanged, OutputNotReproduced, ResourceFailed
 from execution.executors.base import Executor
 from execution.planning.rerun_plan import RerunPlan
 from execution.planning.resume_plan import ResumePlan, has_read
 from execution.planning.scheduler import Decision, Scheduler
+from execution.running.brief import Brief
 from execution.running.context import OpContext
-from execution.running.given import given_to
 from execution.running.hook_calls import HookCalls
 from execution.running.inputs import InputLost, InputResolver
-from execution.running.resources import Resources
-from execution.running.step_runner import Ticket, Told
+from execution.running.step_runner import Told
 from runstore import failpoints
 from runstore.errors import RunStoreError, StorageFailed
 from runstore.keys import parse_step_key
@@ -45,14 +43,14 @@ from runstore.log.events import (
 )
 from runstore.log.expanded import StepId
 from runstore.log.graph import Level, Node
-from runstore.log.recorder import Recorder
+from runstore.log.recorder import GROUP_S, Recorder
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
 from runstore.log.transitions import PENDING, RUNNING, SUCCEEDED, WAITING
 from runstore.outputs.output_store import OutputStore
 
 NAP_S = 0.1
-"""While nothing but a retry is to come, requests to stop are looked for this often."""
+"""During a wait, requests to stop are looked for this often."""
 
 
 class Control(Protocol):
@@ -112,45 +110,25 @@ class Engine:
         """Readers whose inputs are lost, and are outputs of steps that run again already."""
         self._scheduler = Scheduler(recorder.state)
         self._inputs = InputResolver(recorder, job.declared)
-        tags = {**job.tags, **(self._state.started.tags if self._state.started else {})}
-        self._told = {
-            node.name: (op_config(self._state.config, node.name), {**tags, **node.tags})
-            for node in self._state.graph.nodes
-        }
-        graph = self._state.graph
-        self._checks = {
-            node.name: checks
-            for node in graph.nodes
-            if (checks := types_to_check(node, graph, job.ops))
-        }
-        self._only_order = {
-            node.name: names
-            for node in graph.nodes
-            if (names := [argument.name for argument in node.inputs if argument.order])
-        }
-        self._given = {
-            node.name: given
-            for node in self._state.graph.nodes
-            if (given := given_to(node, job.ops[node.name], self._state.config))
-        }
-
+        self._brief = Brief.of(recorder.state, job)
         self._hook_calls = HookCalls(recorder, job, self._context)
 
     def run(self) -> None:
         """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
-        self._executor.open(self._outputs, self._resources())
+        self._executor.open(self._outputs, self._brief)
         try:
             while True:
                 self._start_ready()
                 if self._running:
-                    if (
-                        self._executor.has_room
-                    ):  # nothing can be started: what is known goes on disk before the wait
+                    if self._executor.has_room or self._recorder.is_due():
+                        # Nothing can be started: what is known goes on disk before the wait.
                         self._recorder.commit()
-                    timeout_s = self._until_due() if self._state.waiting else None
-                    told = self._executor.next_message(timeout_s)
+                    told = self._executor.next_message(self._patience_s())
                     if told is not None:
                         self._take(told)
+                    else:
+                        self._recorder.commit()  # also a sign of life when it is time for one
+                        self._control.progressed(self._state)
                 elif not self._nap():
                     break
             self._executor.close()  # what a resource does when it is closed still belongs to the run
@@ -166,10 +144,6 @@ class Engine:
             raise
         finally:
             self._executor.close()
-
-    def _resources(self) -> Resources:
-        config = self._state.config.get("resources", {})
-        return Resources(self._job.resources, config, self._state.run_id)
 
     # Deciding
 
@@ -199,18 +173,13 @@ class Engine:
     def _start(self, decision: Decision) -> None:
         node, step = decision.node, decision.step
         arguments, seqs = self._inputs.resolve(node, step, self._record)
-        if node.name in self._given:
-            arguments.update(self._given[node.name])
-        for name in self._only_order.get(node.name, ()):
-            del arguments[name]
         op, step_key = self._job.ops[node.name], str(step)
         context = self._context(node, step)
         self._append(StepStarted(step_key, seqs, op.code, context.attempt))
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
-        checks, policy = self._checks.get(node.name), self._job.retry_policies.get(node.name)
-        self._executor.submit(Ticket(op, context, arguments, step_key, checks, policy))
+        self._executor.submit(self._brief.ticket(context, arguments, step_key))
 
     def _call_hook(self) -> None:
         if not self._hook_calls.are_committed:
@@ -221,6 +190,12 @@ class Engine:
         self._executor.submit(self._hook_calls.take())
 
     # Waiting
+
+    def _patience_s(self) -> float:
+        """Seconds after which a wait for workers is broken off, to commit or begin something, or to look around."""
+        patience_s = GROUP_S if self._recorder.has_pending else NAP_S
+        until_due_s = self._until_due() if self._state.waiting else None
+        return patience_s if until_due_s is None else min(patience_s, until_due_s)
 
     def _until_due(self) -> float | None:
         """Seconds until a step is due that there is room for; None where none is to come."""
@@ -251,17 +226,11 @@ class Engine:
     def _context(self, node: Node, step: StepId) -> OpContext:
         place = self._state.find(step)
         assert place is not None
-        config, tags = self._told[node.name]
         retries = self._state.retries
-        return OpContext(
-            self._state.run_id,
-            self._job.name,
+        return self._brief.context(
             node.name,
             step.key_path,
             place[0].attempts[place[1]] + 1,
-            self._state.epoch,
-            config,
-            tags,
             retries.get(step, 0) if retries else 0,
         )
 
@@ -409,11 +378,6 @@ def _with_due(events: Sequence[AnyEvent], wait_s: float) -> list[AnyEvent]:
     assert isinstance(retried, StepRetried)
     due = utc_now() + dt.timedelta(seconds=wait_s)
     return [*before, structs.replace(retried, due=due)]
-
-
-def op_config(config: Mapping[str, Any], node: str) -> Any:
-    """What a run config says for one node; `{}` where it says nothing."""
-    return config.get("ops", {}).get(node, {}).get("config", {})
 
 
 def invalidation_of(*events: OutputStored | DynamicOutputStored) -> StepInvalidated:

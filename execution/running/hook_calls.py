@@ -94,7 +94,9 @@ class HookCalls:
                     seqs,
                     partial(self._recorder.references, seqs),
                     declared,
+                    (node.name, output.name),
                 )
             elif seq:
-                found[output.name] = Stored(seq, self._recorder.reference(seq), declared)
+                reference = self._recorder.reference(seq)
+                found[output.name] = Stored(seq, reference, declared, (node.name, output.name))
         return found

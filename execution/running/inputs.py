@@ -34,6 +34,8 @@ class Stored(msgspec.Struct, frozen=True):
     seq: int
     reference: OutputReference
     declared: Any
+    output: tuple[str, str] = ("", "")
+    """The node and the name of the output, by which another process finds what is declared."""
 
 
 class Branch(msgspec.Struct, frozen=True):
@@ -51,6 +53,7 @@ class Collected(msgspec.Struct, frozen=True):
     seqs: Sequence[int]
     references: Callable[[], Iterator[OutputReference]]
     declared: Any
+    output: tuple[str, str] = ("", "")
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -142,7 +145,8 @@ class InputResolver:
         if not seq:
             return None, 0  # skipped: left out of a fan-in list
         reference = self._recorder.reference(seq)
-        return Stored(seq, reference, self._declared[item.producer.name, item.source.output]), seq
+        output = (item.producer.name, item.source.output)
+        return Stored(seq, reference, self._declared[output], output), seq
 
     def _collect(
         self,
@@ -168,12 +172,9 @@ class InputResolver:
             digest=self._digest(found, stored()),
             place=place,
         )
-        collected = Collected(
-            _branch(found, [one.form for one in wire.source.over]),
-            kept,
-            stored,
-            self._declared[wire.producer.name, wire.source.output],
-        )
+        output = (wire.producer.name, wire.source.output)
+        forms = [one.form for one in wire.source.over]
+        collected = Collected(_branch(found, forms), kept, stored, self._declared[output], output)
         return collected, record(proof)
 
     def _references(self, seqs: Sequence[int]) -> Callable[[], Iterator[OutputReference]]:

@@ -1,13 +1,15 @@
 """The resources of a job in one process: each is opened when a step first needs it, and closed in reverse order.
 
-What is opened here never leaves the process: a ticket names keys, and the worker that gets it opens its own.
+What is opened here never leaves the process: a ticket names keys, and the worker that gets it opens its own. Workers
+that are threads of one process share it, so there what is open must be fit for use by several threads.
 """
 
 import contextlib
 import inspect
 import logging
+import threading
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -55,20 +57,32 @@ class Resources:
         definitions: Mapping[str, Any],
         config: Mapping[str, Any],
         run_id: str,
+        *,
+        several_loops: bool = False,
     ) -> None:
+        """`several_loops`: their users have event loops of their own, so that none may belong to one of these."""
         self._definitions = definitions
+        self._several_loops = several_loops
+        self._lock = threading.RLock()
         self._config = config
         self._run_id = run_id
         self._opened: dict[str, Any] = {}
         self._exits: list[tuple[str, Callable[[], object]]] = []
         self._taken: dict[frozenset[str], OpenResources] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
+
     def take(self, keys: frozenset[str], loop: "EventLoop") -> OpenResources:
         """These resources, opened if they are not yet; raises ResourceFailed."""
         found = self._taken.get(keys)
         if found is None:
-            found = OpenResources({key: self._open(key, loop) for key in sorted(keys)})
-            self._taken[keys] = found
+            with self._lock:
+                found = OpenResources({key: self._open(key, loop) for key in sorted(keys)})
+                self._taken[keys] = found
         return found
 
     @property
@@ -113,8 +127,10 @@ class Resources:
         )
         made = definition(context)
         if inspect.iscoroutine(made):
+            self._refuse_async(made)
             made = loop.run(made)
         elif isinstance(made, types.AsyncGeneratorType):
+            self._refuse_async()
             made = loop.iterate(made)
         if isinstance(made, types.GeneratorType):
             return self._begun(key, made)
@@ -131,6 +147,7 @@ class Resources:
 
     def _entered(self, key: str, made: Any, loop: "EventLoop") -> Any:
         if hasattr(type(made), "__aenter__") and hasattr(type(made), "__aexit__"):
+            self._refuse_async()
             value = loop.run(made.__aenter__())
             self._exits.append((key, lambda: loop.run(made.__aexit__(None, None, None))))
             return value
@@ -139,6 +156,16 @@ class Resources:
             self._exits.append((key, lambda: made.__exit__(None, None, None)))
             return value
         return made
+
+    def _refuse_async(self, coroutine: Coroutine[Any, Any, Any] | None = None) -> None:
+        if not self._several_loops:
+            return
+        if coroutine is not None:
+            coroutine.close()  # never to be awaited
+        raise DefinitionError(
+            "it is opened asynchronously and belongs to one event loop; threads share resources, and have a loop each; "
+            "run the job in one process or in processes, or open it without async"
+        )
 
 
 def _is_of_contextlib(made: Any) -> bool:

@@ -60,6 +60,8 @@ class Ticket(msgspec.Struct, frozen=True):
     checks: Mapping[str, Any] | None = None
     """Input -> type, where what arrives may be of another."""
     retry_policy: RetryPolicy | None = None
+    losses: int = 0
+    """How many workers were lost over this step since the run was last started or resumed."""
 
 
 class Told(msgspec.Struct, frozen=True):

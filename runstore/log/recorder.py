@@ -126,6 +126,11 @@ class Recorder:
         """Queue what a step has logged; it stands on disk with the events that are appended next, or not at all."""
         self._messages.extend(messages)
 
+    @property
+    def has_pending(self) -> bool:
+        """True while something that was appended is not on disk."""
+        return bool(self._pending)
+
     def is_due(self) -> bool:
         """True when the pending events have waited long enough, or are many."""
         waiting = self._pending

@@ -6,6 +6,7 @@ its bytes.
 """
 
 import hashlib
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,7 +67,10 @@ class Flight(NamedTuple):
 
 
 class OutputStore:
-    """The outputs of one run, over the bases that its log declares; `pack`: small ones share objects."""
+    """The outputs of one run, over the bases that its log declares; `pack`: small ones share objects.
+
+    Several threads may put and get at the same time.
+    """
 
     def __init__(
         self, bases: Sequence[Base], *, pack: bool = False, allow_pickle: bool = False
@@ -75,6 +79,7 @@ class OutputStore:
         """Whoever stores here may pickle what no other format gives back."""
         self._bases = list(bases)
         self._pool: ThreadPoolExecutor | None = None
+        self._making = threading.Lock()
         self._packer = Packer(self._write_segment_later) if pack else None
         self._segments = SegmentReader(self._read)
 
@@ -261,10 +266,11 @@ class OutputStore:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _workers(self) -> ThreadPoolExecutor:
-        if self._pool is None:
-            most = max(max(base.writes, base.reads) for base in self._bases)
-            self._pool = ThreadPoolExecutor(max(2, most), thread_name_prefix="runstore-outputs")
-        return self._pool
+        with self._making:
+            if self._pool is None:
+                most = max(max(base.writes, base.reads) for base in self._bases)
+                self._pool = ThreadPoolExecutor(max(2, most), thread_name_prefix="runstore-outputs")
+            return self._pool
 
 
 def _holds(reference: OutputReference, size: int | None) -> bool:

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from execution import RunResult, execute, plan_resume, resume
+from execution import RunResult, execute, plan_resume, resume, threads
 from runstore.errors import FormatTooNew, LogDamaged, StepNotFound
 from runstore.log.events import RunFailed, RunSucceeded, StepSkipped, StepStarted
 from runstore.log.transitions import SKIPPED, SUCCEEDED
@@ -174,6 +174,18 @@ def runs_give_what_plain_python_gives(shape: Shape) -> None:
         assert facts(store.state(RUN)) == facts(result._state)
 
 
+def threads_give_the_same(shape: Shape, workers: int) -> None:
+    """Values, order of keys, counts and failures do not depend on how many steps run at the same time."""
+    expected, calls = evaluate(shape), Calls()
+    with RunStore.in_memory() as store:
+        result = execute(job_of(shape, calls), store, run_id=RUN, executor=threads(workers))
+        check_values(result, shape, expected)
+        check_end(store, result, expected)
+        ran = [step for step, state in expected.states.items() if state in ("succeeded", "failed")]
+        assert Counter(calls.steps) == Counter(ran)
+        assert facts(store.state(RUN)) == facts(result._state)
+
+
 def a_cut_run_resumes_to_the_same_end(
     shape: Shape, cuts: list[tuple[float, bool]], root: Path
 ) -> None:
@@ -315,6 +327,22 @@ cuts = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=
 def test_runs_give_what_plain_python_gives(shape: Shape) -> None:
     """A random job gives the values, the order and the failures that plain Python gives."""
     runs_give_what_plain_python_gives(shape)
+
+
+@some(60)
+@given(shapes(), st.integers(1, 5))
+def test_threads_give_the_same(shape: Shape, workers: int) -> None:
+    """A random job gives in threads what it gives in one."""
+    threads_give_the_same(shape, workers)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@many
+@given(shapes(most=12), st.integers(1, 5))
+def test_threads_often_give_the_same(shape: Shape, workers: int) -> None:
+    """The same for many."""
+    threads_give_the_same(shape, workers)
 
 
 @pytest.mark.slow

@@ -1,0 +1,113 @@
+"""Steps run in threads of the executor's process: for ops that wait for something, a service or another program.
+
+Python code of one process runs on one core at a time, however many threads there are. Each thread has an event loop of
+its own, on which the async ops run that it is given; resources are opened once and shared by all. A thread cannot be
+stopped from outside: `close` waits for ops that still run, and leaves behind what takes longer than a while.
+"""
+
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from threading import Thread
+from time import monotonic
+
+from execution.executors.base import checked_workers, messages_of, waited
+from execution.running.brief import Brief
+from execution.running.hook_runner import HookTicket
+from execution.running.resources import Resources
+from execution.running.step_runner import Ticket, Told
+from execution.running.worker import Worker
+from runstore.outputs.output_store import OutputStore
+
+LEAVING_S = 10.0
+"""How long `close` waits for ops that run."""
+
+
+class ThreadsExecutor:
+    """`threads(max_workers)`: so many steps at a time."""
+
+    def __init__(self, max_workers: int) -> None:
+        self.max_workers = max_workers
+        self._pool: _Pool | None = None
+
+    def open(self, outputs: OutputStore, brief: Brief) -> None:
+        """Get ready; a thread is begun when there is nothing else to do for it."""
+        self._pool = _Pool(outputs, brief.resources(several_loops=self.max_workers > 1))
+
+    @property
+    def has_room(self) -> bool:
+        """True while fewer attempts run than there may be threads."""
+        return self._pool is not None and self._pool.running < self.max_workers
+
+    def submit(self, ticket: Ticket | HookTicket) -> None:
+        """Give an attempt, or the call of a hook, to the next thread that is free."""
+        assert self._pool is not None
+        self._pool.submit(ticket)
+
+    def next_message(self, timeout_s: float | None = None) -> Told | None:
+        """What a thread tells next."""
+        assert self._pool is not None
+        return self._pool.next_message(timeout_s)
+
+    def close(self) -> None:
+        """Wait for the threads, for a while, and close the resources."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+
+class _Pool:
+    """The threads of one epoch, and two queues: tickets to them, and what they tell."""
+
+    def __init__(self, outputs: OutputStore, resources: Resources) -> None:
+        self._outputs = outputs
+        self._resources = resources
+        self._threads: list[Thread] = []
+        self._tickets: SimpleQueue[Ticket | HookTicket | None] = SimpleQueue()
+        self._told: SimpleQueue[Told | BaseException] = SimpleQueue()
+        self.running = 0
+
+    def submit(self, ticket: Ticket | HookTicket) -> None:
+        self.running += 1
+        if self.running > len(self._threads):
+            # A daemon: what cannot be stopped shall not keep the process from its end.
+            thread = Thread(target=self._work, name="runstore-worker", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._tickets.put(ticket)
+
+    def next_message(self, timeout_s: float | None) -> Told | None:
+        try:
+            told = self._told.get(timeout=timeout_s)
+        except Empty:
+            return None
+        if isinstance(told, BaseException):
+            raise told
+        if told.is_last:
+            self.running -= 1
+        return told
+
+    def _work(self) -> None:
+        worker = Worker(self._resources)
+        while (ticket := self._tickets.get()) is not None:
+            try:
+                for told in waited(messages_of(ticket, self._outputs, worker), self._outputs):
+                    self._told.put(told)
+            except BaseException as error:  # stops the run, as it would in the thread of the engine
+                self._told.put(error)
+        worker.loop.close()
+
+    def close(self) -> None:
+        with suppress(Empty):
+            while True:  # what nobody has begun is not begun any more
+                self._tickets.get_nowait()
+        for _ in self._threads:
+            self._tickets.put(None)
+        until = monotonic() + LEAVING_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - monotonic()))
+        self._resources.close()
+
+
+def threads(max_workers: int = 32) -> ThreadsExecutor:
+    """Run steps in threads, `max_workers` at a time: for ops that wait for something."""
+    return ThreadsExecutor(checked_workers(max_workers, "threads"))

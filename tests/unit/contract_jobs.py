@@ -1,0 +1,107 @@
+"""What the contract of executors is tried on: one job, in a module that every worker can import."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from execution import (
+    DynamicOut,
+    DynamicOutput,
+    Out,
+    Output,
+    failure_hook,
+    job,
+    op,
+    resource,
+    success_hook,
+)
+from execution.running.context import OpContext
+
+
+@resource(config_schema={"folder": str})
+def pen(context: Any) -> Iterator[Any]:
+    """Writes down where it was opened and closed."""
+    folder = Path(context.resource_config["folder"])
+    if (folder / "no-pen").exists():
+        raise OSError("no ink")
+    with (folder / "pen.txt").open("a") as file:
+        file.write(f"open {os.getpid()}\n")
+        file.flush()
+        yield file
+        if (folder / "stuck-pen").exists():
+            raise OSError("does not close")
+        file.write(f"close {os.getpid()}\n")
+
+
+@success_hook(required_resource_keys={"pen"})
+def told(context: Any) -> None:
+    """Logs what it was given."""
+    context.log.info("hook saw %s", context.op_output_values)
+
+
+@failure_hook
+def raising(context: Any) -> None:
+    """Does not return."""
+    raise ValueError(f"hook of {context.step_key}: {context.op_exception}")
+
+
+@op(out=DynamicOut(int))
+def pieces(context: OpContext, count: int) -> Iterator[DynamicOutput[int]]:
+    """As many as asked for, with a line in the log before each."""
+    for number in range(count):
+        context.log.info("piece %d", number)
+        yield DynamicOutput(number, number)
+
+
+@op(out={"one": Out(int), "two": Out(str)})
+def pair(number: int) -> Any:
+    """Two outputs."""
+    yield Output(number + 1, "one")
+    yield Output(str(number), "two")
+
+
+@op
+async def summed(numbers: list[int]) -> int:
+    """A collect, in an async op."""
+    return sum(numbers)
+
+
+class Unspeakable(Exception):
+    """Cannot be shown, and not be pickled."""
+
+    def __init__(self, _: Any) -> None:
+        super().__init__("nothing")
+        self.lock = sys._getframe()
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+    __str__ = __repr__
+
+
+@op
+def fails(how: str) -> int:
+    """Fails in the way that it is told to."""
+    if how == "exit":
+        sys.exit(3)
+    if how == "unspeakable":
+        raise Unspeakable(0)
+    raise ValueError(how)
+
+
+@op(required_resource_keys={"pen"})
+def writes(context: OpContext, number: int) -> int:
+    """Uses a resource."""
+    context.resources.pen.write(f"write {number}\n")
+    return os.getpid()
+
+
+@job(resource_defs={"pen": pen}, hooks={told, raising})
+def contract() -> None:
+    """All of them."""
+    pieces(3).map(pair)
+    summed(pieces.alias("more")(2).collect())
+    fails("x")
+    writes(1)
