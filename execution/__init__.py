@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from execution.definition.op import OpDefinition, op
     from execution.definition.resources import ResourceDefinition, ResourceParam, resource
     from execution.definition.retries import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
+    from execution.executors.processes import processes
     from execution.executors.threads import threads
     from execution.planning.rerun_plan import RerunPlan
     from execution.planning.resume_plan import ResumePlan
@@ -58,6 +59,7 @@ _HOMES = {
     "op": "definition.op",
     "plan_rerun": "running.rerun",
     "plan_resume": "running.launch",
+    "processes": "executors.processes",
     "resource": "definition.resources",
     "rerun": "running.rerun",
     "resume": "running.launch",
@@ -109,6 +111,7 @@ __all__ = [
     "op",
     "plan_rerun",
     "plan_resume",
+    "processes",
     "rerun",
     "resource",
     "resume",

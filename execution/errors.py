@@ -25,6 +25,10 @@ class ResourceFailed(ExecutionError):
     """A resource could not be opened or closed; stops the run, which can be resumed."""
 
 
+class WorkerLost(ExecutionError):
+    """The process that ran a step is gone; fails that step alone, after it was tried again. Or none can be started."""
+
+
 class ResumeRefused(ExecutionError):
     """The run cannot go on as asked; the log is unchanged or resumable."""
 

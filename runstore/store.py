@@ -49,7 +49,7 @@ from runstore.log.replay import Look, replay
 from runstore.log.state import RunState
 from runstore.outputs.addresses import file_name
 from runstore.outputs.base import Base
-from runstore.outputs.output_store import OutputStore, open_base
+from runstore.outputs.output_store import OutputStore, Whereabouts, open_base
 from runstore.outputs.urls import below, public_url, scheme_of
 from runstore.version import __version__
 
@@ -108,6 +108,7 @@ class RunStore:
         self.allow_pickle = allow_pickle
         self._outputs = outputs
         self._options = options or Options()
+        self._looked_from = None if directory is None else Path.cwd()
         self._database: Database | None = None
 
     @classmethod
@@ -287,12 +288,27 @@ class RunStore:
 
     def outputs(self, state: RunState) -> OutputStore:
         """The stored outputs of a run, over all bases that its log declares."""
-        durable = state.level == "durable"
+        durable, pack = state.level == "durable", state.small_outputs == "pack"
+        return self._outputs_at(tuple(state.bases), durable=durable, pack=pack)
+
+    def _outputs_at(self, bases: tuple[str, ...], *, durable: bool, pack: bool) -> OutputStore:
         return OutputStore(
-            [self.base(base, durable=durable) for base in state.bases],
-            pack=state.small_outputs == "pack",
+            [self.base(base, durable=durable) for base in bases],
+            pack=pack,
             allow_pickle=self.allow_pickle,
+            whereabouts=self._whereabouts(bases, durable=durable, pack=pack),
         )
+
+    def _whereabouts(
+        self, bases: tuple[str, ...], *, durable: bool, pack: bool
+    ) -> Whereabouts | None:
+        if self._looked_from is None or any(scheme_of(base) == "memory" for base in bases):
+            return None
+        public = None if self._outputs is None else public_url(self._outputs)
+        if public != self._outputs and _configured(public, self._looked_from) == public:
+            return None  # its credentials were given to this process alone
+        places = (str(self.directory), str(self._looked_from))
+        return Whereabouts(*places, public, bases, durable, pack, self.allow_pickle)
 
     def base(self, base: str, *, durable: bool = False) -> Base:
         """The place behind a base as a log declares it; raises ConfigError where there cannot be one."""
@@ -507,6 +523,23 @@ def as_store(
 ) -> RunStore:
     """A store from what an API takes for one: a store, a path, or None for the configured default."""
     return store if isinstance(store, RunStore) else RunStore.open(store, must_exist=must_exist)
+
+
+def reopen_outputs(where: Whereabouts) -> OutputStore:
+    """The outputs that another process of this machine has open. Credentials come from where that process got them."""
+    looked_from = Path(where.looked_from)
+    options = find_settings(where.store, directory=looked_from).options
+    outputs = _configured(where.outputs, looked_from)
+    store = RunStore(
+        Path(where.store), outputs, "fast", options=options, allow_pickle=where.allow_pickle
+    )
+    return store._outputs_at(where.bases, durable=where.durable, pack=where.pack)
+
+
+def _configured(outputs: str | None, looked_from: Path) -> str | None:
+    """A URL without credentials as environment or `[tool.runstore]` have it, with those; as it is where they do not."""
+    found = find_settings(directory=looked_from).outputs
+    return found if found is not None and public_url(found) == outputs else outputs
 
 
 def _status(status: str, claim: Claim | None) -> Any:

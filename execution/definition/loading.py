@@ -4,11 +4,15 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
 from execution.definition.job import JobDefinition
 from execution.errors import JobNotFound
+
+_PREFIX = "runstore_job_"
+"""Of the names of modules that are loaded from a file."""
 
 
 def load_job(reference: str) -> JobDefinition:
@@ -35,13 +39,25 @@ def load_job(reference: str) -> JobDefinition:
     raise JobNotFound(f"{fact}; it has {listed}. Write {place}:NAME")
 
 
+def load_files(paths: Iterable[str]) -> None:
+    """Load files as `load_job` does, for what names their modules."""
+    for path in paths:
+        _load_file(Path(path), path)
+
+
+def loaded_files() -> list[str]:
+    """The files that `load_job` has loaded in this process."""
+    modules = [module for name, module in sys.modules.items() if name.startswith(_PREFIX)]
+    return [str(module.__file__) for module in modules]
+
+
 def _load_file(path: Path, reference: str) -> ModuleType:
     if not path.is_file():
         raise JobNotFound(
             f"no file {path}; write the job as path/to/file.py:job or package.module:job"
         )
     path = path.absolute()
-    name = f"runstore_job_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

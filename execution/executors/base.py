@@ -8,12 +8,15 @@ has places for attempts, brings each ticket to a worker, and brings back what th
 - A ticket is submitted only where there is room, after its start is on disk. A worker runs it by `messages_of`, which
   gives what is to be told as it becomes true: each piece of a dynamic output alone, the end with all that is left.
   Each `Told` goes to the engine at once and in the order of its attempt; attempts overtake each other as they like.
-- The last `Told` of an attempt frees its place, and no attempt has two.
+- The last `Told` of an attempt frees its place, and no attempt has two. Where its worker is lost, the executor tells
+  the end in its stead (`told_of_loss`); what a worker said before that counts, what arrives later does not.
 - A `Wait` is no news: nothing is to be done for this attempt before some bytes have arrived. `waited` waits for them; a
   worker that goes on with another attempt meanwhile calls `outputs.flush()` before it waits with nothing to do.
 - What `messages_of` raises (StorageFailed, ResourceFailed) meets every step: `next_message` raises it, the run stops.
 - Values never come back, only events: what a worker stores is where its reference says.
 - Resources (`Brief.resources`) are opened once for all workers of a process, an event loop for each worker.
+- A worker in another process loads the job by itself, makes a `Brief` of what it was sent, and opens its own outputs
+  (`reopen_outputs`). Credentials never travel: it finds them where the executor's process has found them.
 
 `tests/unit/executor_contract.py` holds each executor to this.
 """

@@ -179,7 +179,8 @@ class Engine:
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
-        self._executor.submit(self._brief.ticket(context, arguments, step_key))
+        losses = self._state.losses.get(step, 0) if self._state.losses else 0
+        self._executor.submit(self._brief.ticket(context, arguments, step_key, losses))
 
     def _call_hook(self) -> None:
         if not self._hook_calls.are_committed:

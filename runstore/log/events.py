@@ -213,7 +213,7 @@ class StepFailed(Event, frozen=True, tag="StepFailed"):
 
 
 class StepRetried(Event, frozen=True, tag="StepRetried"):
-    """The attempt raised, and there will be another, not before it is due (rule F3)."""
+    """The attempt raised, or its worker was lost; there will be another, not before it is due (rule F3)."""
 
     step: str
     error: ErrorInfo
@@ -221,6 +221,8 @@ class StepRetried(Event, frozen=True, tag="StepRetried"):
     due: dt.datetime
     """UTC; a worker, whose clock may be another, leaves it `UNSTAMPED`."""
     attempt: int = 1
+    worker_lost: bool = False
+    """It did not raise: the process that ran it is gone. That uses nothing up of the budget of retries."""
 
 
 class StepSkipped(Event, frozen=True, tag="StepSkipped"):

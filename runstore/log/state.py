@@ -97,6 +97,8 @@ class RunState(ExpandedGraph):
         """Step -> when its next attempt is due."""
         self.retries: dict[StepId, int] = {}
         """Step that waits or runs again -> how many retries of its budget are used up; a resume gives a new one."""
+        self.losses: dict[StepId, int] = {}
+        """The same -> how many workers were lost over it, as far as `retries` counts."""
         self.codes: dict[str, set[str]] = {}
         """Node -> digests of the code by which its finished work came to be."""
         self.deaths: dict[StepId, int] = {}
@@ -245,7 +247,7 @@ class RunState(ExpandedGraph):
         for step in self.failures:
             self._set_pending(step, FAILED_BEFORE)
         self.running, self.failures, self._open, self._new_codes = {}, {}, {}, {}
-        self.retries = {}
+        self.retries, self.losses = {}, {}
         self.ended = None
 
     def _begin_epoch(
@@ -342,8 +344,8 @@ class RunState(ExpandedGraph):
         del self.running[step]
         if self._new_codes and step in self._new_codes:
             self.codes.setdefault(step.node, set()).add(self._new_codes.pop(step))
-        if self.retries:
-            self.retries.pop(step, None)
+        if self.retries or self.losses:
+            self._forget_retries(step)
         if self.deaths:
             self.deaths.pop(step, None)
         return step
@@ -363,14 +365,19 @@ class RunState(ExpandedGraph):
     def _step_failed(self, seq: int, event: StepFailed) -> None:
         step = self._move(seq, event, event.step, event.attempt)[0]
         self.failures[step] = seq
-        self.retries.pop(step, None)
+        self._forget_retries(step)
         self._attempt_ended(step)
 
     def _step_retried(self, seq: int, event: StepRetried) -> None:
         step = self._move(seq, event, event.step, event.attempt)[0]
         self.waiting[step] = event.due
-        self.retries[step] = self.retries.get(step, 0) + 1
+        counted = self.losses if event.worker_lost else self.retries
+        counted[step] = counted.get(step, 0) + 1
         self._attempt_ended(step)
+
+    def _forget_retries(self, step: StepId) -> None:
+        self.retries.pop(step, None)
+        self.losses.pop(step, None)
 
     def _attempt_ended(self, step: StepId) -> None:
         """An attempt has failed: what it stored counts for nothing (rule F4)."""
@@ -413,7 +420,7 @@ class RunState(ExpandedGraph):
         for known in (self.running, self.failures, self.waiting, self._open, self._new_codes):
             known.pop(step, None)
         if why != INTERRUPTED:
-            self.retries.pop(step, None)
+            self._forget_retries(step)
         if lost:
             self.lost[step] = self.lost.get(step, frozenset()).union(lost)
         elif why != INTERRUPTED:

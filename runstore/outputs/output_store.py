@@ -66,6 +66,22 @@ class Flight(NamedTuple):
         )
 
 
+class Whereabouts(NamedTuple):
+    """What another process of this machine needs in order to open the same outputs. Nothing of it is secret."""
+
+    store: str
+    """The store's folder."""
+    looked_from: str
+    """The folder from which `[tool.runstore]` is looked for, as this process has done."""
+    outputs: str | None
+    """Where the store's outputs go, without credentials."""
+    bases: tuple[str, ...]
+    """As the log declares them."""
+    durable: bool
+    pack: bool
+    allow_pickle: bool
+
+
 class OutputStore:
     """The outputs of one run, over the bases that its log declares; `pack`: small ones share objects.
 
@@ -73,8 +89,15 @@ class OutputStore:
     """
 
     def __init__(
-        self, bases: Sequence[Base], *, pack: bool = False, allow_pickle: bool = False
+        self,
+        bases: Sequence[Base],
+        *,
+        pack: bool = False,
+        allow_pickle: bool = False,
+        whereabouts: Whereabouts | None = None,
     ) -> None:
+        self.whereabouts = whereabouts
+        """None where no other process can open these outputs."""
         self.allow_pickle = allow_pickle
         """Whoever stores here may pickle what no other format gives back."""
         self._bases = list(bases)

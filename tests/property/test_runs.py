@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from execution import RunResult, execute, plan_resume, resume, threads
+from execution import RunResult, execute, plan_resume, processes, resume, threads
 from runstore.errors import FormatTooNew, LogDamaged, StepNotFound
 from runstore.log.events import RunFailed, RunSucceeded, StepSkipped, StepStarted
 from runstore.log.transitions import SKIPPED, SUCCEEDED
@@ -334,6 +334,21 @@ def test_runs_give_what_plain_python_gives(shape: Shape) -> None:
 def test_threads_give_the_same(shape: Shape, workers: int) -> None:
     """A random job gives in threads what it gives in one."""
     threads_give_the_same(shape, workers)
+
+
+@some(5)
+@given(shapes())
+def test_processes_give_the_same(shape: Shape) -> None:
+    """A random job gives in processes what it gives in one."""
+    expected = evaluate(shape)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        RunStore.open(folder, level="fast") as store,
+    ):
+        result = execute(job_of(shape), store, run_id=RUN, executor=processes(2))
+        check_values(result, shape, expected)
+        check_end(store, result, expected)
+        assert facts(store.state(RUN)) == facts(result._state)
 
 
 @pytest.mark.slow

@@ -44,14 +44,22 @@ class Bench:
     def __init__(self, executor: Executor, folder: Path) -> None:
         self.folder = folder
         self.store = RunStore.open(folder / "store", level="fast")
-        config = {"resources": {"pen": {"config": {"folder": str(folder)}}}}
+        state = self.state(self.store, folder)
+        self.outputs: OutputStore = self.store.outputs(state)
+        self.brief = Brief.of(state, contract)
+        self.executor = executor
+        executor.open(self.outputs, self.brief)
+
+    @staticmethod
+    def state(store: RunStore, folder: Path = Path()) -> RunState:
+        """That of a run of the job of the contract which has begun."""
         started = RunStarted(
             job=contract.reference,
             graph=contract.graph,
-            config=config,
+            config={"resources": {"pen": {"config": {"folder": str(folder)}}}},
             tags={},
             level="fast",
-            base=self.store.base_for("r"),
+            base=store.base_for("r"),
             host="",
             pid=0,
             version="",
@@ -59,10 +67,7 @@ class Bench:
         )
         state = RunState("r")
         state.apply(1, started)
-        self.outputs: OutputStore = self.store.outputs(state)
-        self.brief = Brief.of(state, contract)
-        self.executor = executor
-        executor.open(self.outputs, self.brief)
+        return state
 
     def ticket(self, node: str, *path: str, attempt: int = 1, **arguments: Any) -> Ticket:
         """The ticket of an attempt; plain arguments are given as constants of the graph are."""

@@ -4,6 +4,7 @@ import pytest
 
 from execution.executors.base import Executor
 from execution.executors.in_process import InProcessExecutor
+from execution.executors.processes import processes
 from execution.executors.threads import threads
 from tests.unit.executor_contract import ExecutorContract
 
@@ -28,3 +29,14 @@ class TestThreads(ExecutorContract):
     def executor(self) -> Executor:
         """Four of them."""
         return threads(4)
+
+
+class TestProcesses(ExecutorContract):
+    """Several processes."""
+
+    places = 2
+
+    @pytest.fixture
+    def executor(self) -> Executor:
+        """Two of them."""
+        return processes(2)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from runstore.errors import LogDamaged
 from runstore.log.codec import keys_digest
@@ -373,6 +374,21 @@ def test_a_step_that_waits_goes_on_waiting_after_a_crash() -> None:
     assert fold.state.retries == {echo: 1}
     fold(plain("echo[a]", 3))
     assert (fold.state.waiting, fold.state.retries) == ({}, {})
+
+
+def test_lost_workers_use_up_no_retries() -> None:
+    """An attempt whose worker was lost is counted for itself; an end of the step, or of the epoch, forgets it."""
+    fold, echo = Fold(), StepId("echo", ("a",))
+    lost = structs.replace(retried("echo[a]"), worker_lost=True)
+    fold(fan_out("ab"), start("echo[a]"), lost)
+    assert fold.state.waiting == {echo: T0}
+    assert (fold.state.retries, fold.state.losses) == ({}, {echo: 1})
+    fold(start("echo[a]", 2), structs.replace(lost, attempt=2))
+    assert fold.state.losses == {echo: 2}
+    fold(plain("echo[a]", 3), start("echo[b]"), structs.replace(lost, step="echo[b]"))
+    assert fold.state.losses == {StepId("echo", ("b",)): 1}
+    fold(run_resumed())
+    assert fold.state.losses == {}
 
 
 @pytest.mark.parametrize("ended", [RunCancelled({}, "enough"), RunFailed({})])

@@ -1,0 +1,260 @@
+"""Steps run in processes of their own: for ops that compute, and for ops that may take their process down.
+
+Each worker process has a socket of its own to the executor, on which messages go both ways, so that one that dies, at
+whatever moment, takes nothing with it but the step that it was running. No process is forked: each begins as a new
+interpreter, and loads the job once.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from time import monotonic, perf_counter
+
+from execution.executors.base import checked_workers
+from execution.executors.frames import Frames, send
+from execution.executors.packing import pack, unpack_told
+from execution.executors.worker_process import CLOSE, CLOSED, opening
+from execution.running.brief import Brief
+from execution.running.hook_runner import HookTicket
+from execution.running.step_runner import Ticket, Told
+from execution.running.worker_loss import told_of_loss
+from runstore.errors import ConfigError
+from runstore.outputs.output_store import OutputStore
+
+LEAVING_S = 10.0
+"""How long `close` waits for resources to close."""
+
+# The path of modules comes through the socket: command lines are for everyone to see, and of limited length.
+_BEGIN = """
+import json, os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with os.fdopen(int(sys.argv[1]), "rb", 0, closefd=False) as connection:
+    sys.path[:] = json.loads(connection.readline())
+from execution.executors.worker_process import main
+main(int(sys.argv[1]))
+"""
+
+
+class ProcessesExecutor:
+    """`processes(max_workers)`: so many steps at a time, each in a process that runs nothing else."""
+
+    def __init__(self, max_workers: int) -> None:
+        self.max_workers = max_workers
+        self._pool: _Pool | None = None
+
+    def open(self, outputs: OutputStore, brief: Brief) -> None:
+        """Get ready; a process is begun when there is nothing else to do for it. Raises ConfigError."""
+        if outputs.whereabouts is None:
+            raise ConfigError(
+                "other processes cannot open these outputs: they are in memory, or their URL has credentials that only "
+                "this process was given. Use a store on disk, and leave credentials to the environment or to "
+                "[tool.runstore.storage]; or run the job in threads"
+            )
+        self._pool = _Pool(opening(outputs.whereabouts, brief), brief)
+
+    @property
+    def has_room(self) -> bool:
+        """True while fewer attempts run than there may be processes."""
+        return self._pool is not None and self._pool.running < self.max_workers
+
+    def submit(self, ticket: Ticket | HookTicket) -> None:
+        """Send an attempt, or the call of a hook, to a process that is free, or to a new one."""
+        assert self._pool is not None
+        self._pool.submit(ticket)
+
+    def next_message(self, timeout_s: float | None = None) -> Told | None:
+        """What a process tells next, or what has become of it."""
+        assert self._pool is not None
+        return self._pool.next_message(timeout_s)
+
+    def close(self) -> None:
+        """Kill what runs, and let the other processes close their resources."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.close()
+
+
+class _Process:
+    """A worker process, and the ticket that it has."""
+
+    def __init__(self, first: bytes) -> None:
+        self.connection, theirs = socket.socketpair()
+        with theirs:
+            number = theirs.fileno()
+            # Warnings go as they do here; all else a child gets from the environment.
+            options = [f"-W{option}" for option in sys.warnoptions]
+            self._process = subprocess.Popen(
+                [sys.executable, *options, "-c", _BEGIN, str(number)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[number],
+            )
+        self._frames = Frames()
+        self.ticket: Ticket | HookTicket | None = None
+        self._begun = 0.0
+        self._say(f"{json.dumps(sys.path)}\n".encode(), framed=False)
+        self._say(first)
+
+    @property
+    def step_key(self) -> str:
+        """Of the ticket."""
+        assert self.ticket is not None
+        return (
+            self.ticket.context.step_key
+            if isinstance(self.ticket, HookTicket)
+            else self.ticket.step_key
+        )
+
+    def take(self, ticket: Ticket | HookTicket, brief: Brief) -> None:
+        """Send it a ticket."""
+        self.ticket, self._begun = ticket, perf_counter()
+        for message in pack(ticket, brief):
+            self._say(message)
+
+    def leave(self) -> None:
+        """Ask it to end."""
+        self._say(CLOSE)
+
+    def _say(self, message: bytes, *, framed: bool = True) -> None:
+        with contextlib.suppress(OSError):  # it is gone, which is noticed where it is listened to
+            if framed:
+                send(self.connection, message)
+            else:
+                self.connection.sendall(message)
+
+    def heard(self) -> list[bytes] | None:
+        """What it says; None where it is gone."""
+        return self._frames.receive(self.connection)
+
+    def is_gone(self) -> bool:
+        """True where it has ended, though something it has started may hold its end of the socket."""
+        return self._process.poll() is not None
+
+    def lost(self) -> Told:
+        """The end of its attempt, in its stead."""
+        assert self.ticket is not None
+        fact = f"its worker process {self._process.pid} {_how(self.end())}"
+        return told_of_loss(self.ticket, fact, round(perf_counter() - self._begun, 6))
+
+    def end(self) -> int:
+        """Kill it, if it is still there; its exit code."""
+        self.connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(0.1)  # one that ends by itself has its own exit code to tell
+        self._process.kill()
+        return self._process.wait()
+
+
+class _Pool:
+    """The worker processes of one epoch."""
+
+    def __init__(self, first: bytes, brief: Brief) -> None:
+        self._first = first
+        self._brief = brief
+        self._selector = selectors.DefaultSelector()
+        self._processes: set[_Process] = set()
+        self._free: list[_Process] = []
+        self._told: deque[Told] = deque()
+        self.running = 0
+
+    def submit(self, ticket: Ticket | HookTicket) -> None:
+        process = self._free.pop() if self._free else self._new()
+        self.running += 1
+        process.take(ticket, self._brief)
+
+    def _new(self) -> _Process:
+        process = _Process(self._first)
+        self._processes.add(process)
+        self._selector.register(process.connection, selectors.EVENT_READ, process)
+        return process
+
+    def next_message(self, timeout_s: float | None) -> Told | None:
+        if not self._told and self.running:
+            self._listen(timeout_s)
+        return self._told.popleft() if self._told else None
+
+    def _listen(self, timeout_s: float | None) -> None:
+        heard = self._selector.select(timeout_s)
+        for key, _ in heard:
+            self._hear(key.data)
+        if not heard:
+            for process in [one for one in self._processes if one.is_gone()]:
+                self._hear(process, is_gone=True)
+
+    def _hear(self, process: _Process, *, is_gone: bool = False) -> None:
+        messages = None if is_gone else process.heard()
+        if messages is None:
+            self._lost(process)
+            return
+        for message in messages:
+            told = unpack_told(message, process.step_key)
+            if told.is_last:
+                process.ticket = None
+                self.running -= 1
+                self._free.append(process)
+            self._told.append(told)
+
+    def _lost(self, process: _Process) -> None:
+        self._forget(process)
+        if process.ticket is None:  # nothing is lost with it
+            self._free.remove(process)
+            process.end()
+        else:
+            self.running -= 1
+            self._told.append(process.lost())
+
+    def _forget(self, process: _Process) -> None:
+        self._selector.unregister(process.connection)
+        self._processes.discard(process)
+
+    def close(self) -> None:
+        leaving = [process for process in self._processes if process.ticket is None]
+        for process in leaving:
+            process.leave()
+        failed: BaseException | None = None
+        until = monotonic() + LEAVING_S
+        try:
+            for process in leaving:
+                failed = _farewell(process, until) or failed
+        finally:
+            for process in self._processes:
+                process.end()
+            self._processes.clear()
+            self._selector.close()
+        if failed is not None:
+            raise failed
+
+
+def _farewell(process: _Process, until: float) -> BaseException | None:
+    """Wait for the last message of a process; what it could not close."""
+    failed: BaseException | None = None
+    process.connection.settimeout(max(0.01, until - monotonic()))
+    with contextlib.suppress(TimeoutError):
+        while (messages := process.heard()) is not None:
+            for message in messages:
+                if message == CLOSED:
+                    return failed
+                try:
+                    unpack_told(message, "")
+                except BaseException as error:
+                    failed = failed or error
+    return failed
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        with contextlib.suppress(ValueError):
+            return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def processes(max_workers: int | None = None) -> ProcessesExecutor:
+    """Run steps in processes, `max_workers` at a time (default: as many as there are cores): for ops that compute."""
+    if max_workers is None:
+        max_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    return ProcessesExecutor(checked_workers(max_workers, "processes"))

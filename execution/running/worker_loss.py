@@ -1,0 +1,36 @@
+"""What becomes of an attempt whose worker is gone: told in the worker's stead, since nobody else can.
+
+A worker may be lost for reasons of the machine (out of memory, a kill by hand), so its step is tried again without
+using up what the op allows; or for reasons of the step, so not for ever: a poisonous key must not take the run down.
+"""
+
+from execution.errors import WorkerLost
+from execution.running.hook_runner import HookTicket
+from execution.running.step_runner import Ticket, Told, describe_error
+from runstore.log.events import UNSTAMPED, HookFailed, StepFailed, StepRetried
+
+TRIED_AGAIN = 3
+"""How often a step is, in one epoch, whose workers were lost."""
+
+
+def told_of_loss(ticket: Ticket | HookTicket, fact: str, duration_s: float) -> Told:
+    """The last word of an attempt, or of the call of a hook; `fact`: how its worker ended."""
+    if isinstance(ticket, HookTicket):
+        context = ticket.context
+        lost = WorkerLost(f"hook {context.hook_name!r} of step {context.step_key!r}: {fact}")
+        error = describe_error(lost)
+        return Told(
+            context.step_key,
+            (HookFailed(context.step_key, context.hook_name, error, context.attempt),),
+        )
+    key, attempt = ticket.step_key, ticket.context.attempt
+    if ticket.losses < TRIED_AGAIN:
+        error = describe_error(WorkerLost(f"step {key!r}: {fact}; it is tried again"))
+        again = StepRetried(key, error, duration_s, UNSTAMPED, attempt, worker_lost=True)
+        return Told(key, (again,), wait_s=0.0)
+    final = WorkerLost(
+        f"step {key!r}: {fact}, as {TRIED_AGAIN} before; see whether it runs out of memory or ends its process, then "
+        "`runstore resume`"
+    )
+    failed = StepFailed(key, describe_error(final), duration_s, attempt)
+    return Told(key, (failed,), exception=final)
