@@ -121,7 +121,9 @@ def _unexpected(error: Exception, watch: Watch, ctx: click.Context) -> Failure:
 
 
 def _resume(run_id: str, ctx: click.Context) -> str:
-    return typed("resume", run_id, ctx=ctx)
+    executor = ctx.params.get("executor")
+    words = () if executor is None else ("--executor", executor)
+    return typed("resume", run_id, *words, ctx=ctx)
 
 
 # How it ended

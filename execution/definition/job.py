@@ -38,6 +38,7 @@ class JobDefinition:
         op_retry_policy: RetryPolicy | None = None,
         resources: Mapping[str, Any] | None = None,
         hooks: Iterable[HookDefinition] = (),
+        executor: Any = None,
     ) -> None:
         self.name = name
         self.description = description
@@ -67,6 +68,8 @@ class JobDefinition:
         self.resources = dict(resources or {})
         self.hooks = hooks_of_nodes(name, self.ops, hooks, composition.hooks)
         """Node -> what is told how its steps end; without those that have none."""
+        self.executor = _checked_executor(name, executor)
+        """What runs its steps where nothing else is chosen; None: the default."""
         self._check_resources()
         self.__doc__ = function.__doc__
         self.__name__ = name
@@ -148,6 +151,7 @@ def job(
     op_retry_policy: RetryPolicy | None = None,
     resource_defs: Mapping[str, Any] | None = None,
     hooks: Iterable[HookDefinition] | None = None,
+    executor: Any = None,
     **unknown: Any,
 ) -> Callable[[Callable[[], object]], JobDefinition]: ...
 def job(
@@ -160,6 +164,7 @@ def job(
     op_retry_policy: RetryPolicy | None = None,
     resource_defs: Mapping[str, Any] | None = None,
     hooks: Iterable[HookDefinition] | None = None,
+    executor: Any = None,
     **unknown: Any,
 ) -> JobDefinition | Callable[[Callable[[], object]], JobDefinition]:
     """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError.
@@ -167,7 +172,8 @@ def job(
     `op_retry_policy`: that of each op which has none of its own.
     `resource_defs`: key -> what ops require under it: a `@resource`, a plain object, or one with `__enter__` and
     `__exit__`, which is entered when it is first needed and left when the run ends. `hooks`: what is told how each step
-    of each op ends.
+    of each op ends. `executor`: what runs the steps of its runs where nothing else is chosen, `threads(32)` or
+    `processes(4)`.
     """
     refuse_unknown("@job", unknown)
 
@@ -180,6 +186,16 @@ def job(
             op_retry_policy,
             resource_defs or {},
             hooks or (),
+            executor,
         )
 
     return decorate if compose_fn is None else decorate(compose_fn)
+
+
+def _checked_executor(job: str, executor: Any) -> Any:
+    methods = ("open", "submit", "next_message", "close")
+    if executor is not None and not all(hasattr(executor, name) for name in methods):
+        raise DefinitionError(
+            f"job {job!r}: the executor is a {type(executor).__name__}; write threads(…) or processes(…)"
+        )
+    return executor

@@ -1,6 +1,7 @@
 """Execute, resume, plan: from a job and a store to an engine that runs."""
 
 import contextlib
+import copy
 import datetime as dt
 import os
 from collections.abc import Iterable, Mapping
@@ -63,7 +64,8 @@ def execute(
     `store`: a RunStore, a path, or None for the configured default (created where there is none). With a
     `run_id` of your choice the call is idempotent: it starts the run, resumes it, or reports its success; a
     `run_config` that differs from the log's is then refused. `fail_fast`: start no new step after a failure.
-    `control`: who watches and may stop the run.
+    `control`: who watches and may stop the run. `executor`: what runs the steps, `threads(32)` or `processes(4)`; else
+    that of the job, else this process, one step at a time.
 
     Raises ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver.
     """
@@ -269,7 +271,7 @@ def drive(
             recorder,
             job,
             outputs,
-            executor or InProcessExecutor(),
+            _executor_for(job, executor),
             control or NoControl(),
             fail_fast=fail_fast,
         )
@@ -284,6 +286,13 @@ def drive(
         outputs.close()
     recorder.close()
     return RunResult(store, recorder.state, job)
+
+
+def _executor_for(job: JobDefinition, given: Executor | None) -> Executor:
+    if given is not None:
+        return given
+    # A copy: runs of one job may be driven at the same time, by several threads.
+    return copy.copy(job.executor) or InProcessExecutor()
 
 
 def _again(

@@ -8,7 +8,7 @@ import click
 from execution.cli.config_options import config_options, given_config
 from execution.cli.driving import drive, rerun_lines
 from execution.cli.failure import Command, job_file_failure, typed
-from execution.cli.job_options import load
+from execution.cli.job_options import chosen, executor_option, load
 from execution.cli.options import (
     json_option,
     level_option,
@@ -34,6 +34,7 @@ from runstore.store import RunStore
 @click.option("--run-id", metavar="NEW", help="Start, resume, or report the success of this run.")
 @click.option("--job", metavar="FILE_OR_MODULE:JOB", help="In place of the job that the log names.")
 @config_options
+@executor_option
 @click.option("--fail-fast", is_flag=True, help="Start no new step after a failure.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @json_option
@@ -52,6 +53,7 @@ def command(
     job: str | None,
     config: tuple[Path, ...],
     settings: tuple[str, ...],
+    executor: str | None,
     fail_fast: bool,
     quiet: bool,
     as_json: bool,
@@ -94,6 +96,7 @@ def command(
                 ctx.params["run"],
                 found,
                 new_run_id=run_id or new_id(),
+                executor=chosen(executor),
                 fail_fast=fail_fast,
                 control=control,
                 **what,
@@ -137,7 +140,7 @@ def _same_options(ctx: click.Context) -> list[str]:
     """What was given beside --dry-run: the rerun that follows does exactly what was planned."""
     words = [word for one in ctx.params["select"] for word in ("--select", one)]
     words += ["--from-failure"] if ctx.params["from_failure"] else []
-    for name in ("run_id", "job", "outputs", "level", "small_outputs"):
+    for name in ("run_id", "job", "outputs", "level", "small_outputs", "executor"):
         if ctx.params[name] is not None:
             words += [f"--{name.replace('_', '-')}", str(ctx.params[name])]
     words += [word for file in ctx.params["config"] for word in ("--config", str(file))]

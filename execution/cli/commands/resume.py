@@ -8,7 +8,7 @@ import click
 from execution.cli.config_options import config_options, given_config
 from execution.cli.driving import drive, plan_lines
 from execution.cli.failure import Command, job_file_failure, typed
-from execution.cli.job_options import load
+from execution.cli.job_options import chosen, executor_option, load
 from execution.cli.options import json_option, opened, run_argument, store_option
 from execution.cli.terminal import at_least, counted, listed, print_json, print_table, time_text
 from execution.errors import ExecutionError
@@ -32,6 +32,7 @@ from runstore.store import RunStore
     help="What becomes of finished work whose op has changed.",
 )
 @click.option("--take-over", is_flag=True, help="Also while another process executes the run.")
+@executor_option
 @click.option("--fail-fast", is_flag=True, help="Start no new step after a failure.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @json_option
@@ -47,6 +48,7 @@ def command(
     settings: tuple[str, ...],
     on_code_change: Any,
     take_over: bool,
+    executor: str | None,
     fail_fast: bool,
     quiet: bool,
     as_json: bool,
@@ -81,6 +83,7 @@ def command(
                 ctx.params["run"],
                 found,
                 take_over=take_over,
+                executor=chosen(executor),
                 fail_fast=fail_fast,
                 control=control,
                 **what,
@@ -117,7 +120,7 @@ def _print_plan(plan: ResumePlan, ctx: click.Context, *, as_json: bool) -> None:
 
 def _same_options(ctx: click.Context) -> list[str]:
     """What was given beside --dry-run: the resume that follows does exactly what was planned."""
-    given = {name: ctx.params[name] for name in ("job", "outputs", "on_code_change")}
+    given = {name: ctx.params[name] for name in ("job", "outputs", "on_code_change", "executor")}
     if given["on_code_change"] == "reuse":
         given["on_code_change"] = None
     words = [(name, value) for name, value in given.items() if value is not None]

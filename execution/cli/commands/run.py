@@ -8,7 +8,7 @@ import click
 from execution.cli.config_options import config_options, given_config
 from execution.cli.driving import drive
 from execution.cli.failure import Command
-from execution.cli.job_options import load
+from execution.cli.job_options import chosen, executor_option, load
 from execution.cli.options import (
     level_option,
     opened,
@@ -23,6 +23,7 @@ from execution.running.launch import execute
 @click.argument("job", metavar="FILE_OR_MODULE:JOB")
 @click.option("--run-id", metavar="NAME", help="Start, resume, or report the success of this run.")
 @config_options
+@executor_option
 @click.option("--fail-fast", is_flag=True, help="Start no new step after a failure.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @store_option
@@ -36,6 +37,7 @@ def command(
     run_id: str | None,
     config: tuple[Path, ...],
     settings: tuple[str, ...],
+    executor: str | None,
     fail_fast: bool,
     quiet: bool,
     store: str | None,
@@ -62,6 +64,7 @@ def command(
                 found,
                 run_config=run_config,
                 run_id=run_id,
+                executor=chosen(executor),
                 fail_fast=fail_fast,
                 control=control,
             ),
