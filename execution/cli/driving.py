@@ -4,6 +4,7 @@ import logging
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from math import ceil, inf
 
 import click
 
@@ -43,6 +44,7 @@ class Watch:
         """The state that is driven; None until its first event, and for a run that had succeeded before."""
         self.display = display
         self._place = place
+        self._left_s = inf
         self.signals = StopSignals(self._first_signal, self._second_signal)
 
     def stop_requested(self) -> str:
@@ -68,6 +70,13 @@ class Watch:
             self.display.say(f"run {state.run_id} of {state.graph.name}, {ops}, in {self._place}")
         self.state = state
         self.display.update(state)
+
+    def stopping(self, running: int, left_s: float) -> None:
+        """A countdown, where the engine waits for steps that run elsewhere."""
+        seconds = ceil(left_s)
+        if seconds < self._left_s:
+            self._left_s = seconds
+            self.display.note(f"stopping: {counted(running, 'step')} may end within {seconds} s")
 
     def _first_signal(self, name: str) -> None:
         self.display.note(f"{name}: stopping after the running step; once more leaves at once")

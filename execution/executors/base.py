@@ -37,6 +37,12 @@ class Executor(Protocol):
     """Runs attempts and tells what becomes of them."""
 
     @property
+    def is_inline(self) -> bool:
+        """True where steps run in the thread of the engine, inside `next_message`: then Ctrl-C is theirs. Where they do
+        not, it is a request to stop, after which `close` comes when they have ended, or have had their time.
+        """
+
+    @property
     def has_room(self) -> bool:
         """True when another attempt may be submitted."""
 
@@ -55,8 +61,9 @@ class Executor(Protocol):
         """
 
     def close(self) -> None:
-        """Stop; nothing is told any more. Raises ResourceFailed where a resource could not be closed. May be called
-        again.
+        """Stop what runs, if it can be stopped; nothing is told any more. May be called again.
+
+        Raises ResourceFailed where a resource could not be closed.
         """
 
 

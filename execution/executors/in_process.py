@@ -37,6 +37,8 @@ class _Attempt:
 class InProcessExecutor:
     """The default executor."""
 
+    is_inline = True
+
     def __init__(self) -> None:
         self.exceptions: dict[str, BaseException] = {}
         """Step key -> what it raised, for a caller in the same process."""

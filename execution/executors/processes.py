@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 
 from execution.executors.base import checked_workers
 from execution.executors.frames import Frames, send
@@ -29,6 +29,8 @@ from runstore.outputs.output_store import OutputStore
 
 LEAVING_S = 10.0
 """How long `close` waits for resources to close."""
+ENDING_S = 0.1
+"""How long a process may take to end after it has closed its socket."""
 
 # The path of modules comes through the socket: command lines are for everyone to see, and of limited length.
 _BEGIN = """
@@ -43,6 +45,8 @@ main(int(sys.argv[1]))
 
 class ProcessesExecutor:
     """`processes(max_workers)`: so many steps at a time, each in a process that runs nothing else."""
+
+    is_inline = False
 
     def __init__(self, max_workers: int) -> None:
         self.max_workers = max_workers
@@ -93,6 +97,7 @@ class _Process:
                 [sys.executable, *options, "-c", _BEGIN, str(number)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[number],
+                process_group=0,  # with all that its ops start: out of reach of Ctrl-C, and ended together
             )
         self._frames = Frames()
         self.ticket: Ticket | HookTicket | None = None
@@ -133,7 +138,12 @@ class _Process:
 
     def is_gone(self) -> bool:
         """True where it has ended, though something it has started may hold its end of the socket."""
-        return self._process.poll() is not None
+        if not hasattr(os, "waitid"):
+            return self._process.poll() is not None
+        ended = (
+            os.WEXITED | os.WNOHANG | os.WNOWAIT
+        )  # still to be waited for, so that its group exists
+        return os.waitid(os.P_PID, self._process.pid, ended) is not None
 
     def lost(self) -> Told:
         """The end of its attempt, in its stead."""
@@ -142,11 +152,17 @@ class _Process:
         return told_of_loss(self.ticket, fact, round(perf_counter() - self._begun, 6))
 
     def end(self) -> int:
-        """Kill it, if it is still there; its exit code."""
+        """Kill it and what it has started, if they are still there; its exit code."""
         self.connection.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return self._process.wait(0.1)  # one that ends by itself has its own exit code to tell
-        self._process.kill()
+        until = monotonic() + ENDING_S  # one that ends by itself has its own exit code to tell
+        while not self.is_gone() and monotonic() < until:
+            sleep(0.001)
+        return self.kill()
+
+    def kill(self) -> int:
+        """End it now, and what it has started; its exit code."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         return self._process.wait()
 
 
@@ -223,7 +239,7 @@ class _Pool:
                 failed = _farewell(process, until) or failed
         finally:
             for process in self._processes:
-                process.end()
+                process.kill() if process.ticket else process.end()
             self._processes.clear()
             self._selector.close()
         if failed is not None:

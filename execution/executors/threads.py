@@ -18,12 +18,14 @@ from execution.running.step_runner import Ticket, Told
 from execution.running.worker import Worker
 from runstore.outputs.output_store import OutputStore
 
-LEAVING_S = 10.0
+LEAVING_S = 1.0
 """How long `close` waits for ops that run."""
 
 
 class ThreadsExecutor:
     """`threads(max_workers)`: so many steps at a time."""
+
+    is_inline = False
 
     def __init__(self, max_workers: int) -> None:
         self.max_workers = max_workers

@@ -1,7 +1,7 @@
 """The process of a worker: it loads the job once, then runs what it is sent, one ticket after the other.
 
 It lives no longer than its executor: a thread listens on the socket, and when the other end is gone, so is the process,
-whatever it is doing. Ctrl-C, which reaches all processes of a terminal, is the executor's business.
+whatever it is doing, and what it has started. Ctrl-C is the executor's business.
 """
 
 import os
@@ -104,7 +104,10 @@ def _listen(connection: socket.socket, inbox: "SimpleQueue[bytes]") -> None:
     while (messages := frames.receive(connection)) is not None:
         for message in messages:
             inbox.put(message)
-    os._exit(1)  # the executor is gone
+    # The executor is gone: so are this process and all that its ops have started.
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def _opened(message: bytes) -> tuple[OutputStore, Brief]:

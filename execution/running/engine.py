@@ -9,6 +9,7 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from typing import Protocol
 
 from msgspec import structs
@@ -24,6 +25,7 @@ from execution.running.context import OpContext
 from execution.running.hook_calls import HookCalls
 from execution.running.inputs import InputLost, InputResolver
 from execution.running.step_runner import Told
+from execution.running.termination import Interrupts
 from runstore import failpoints
 from runstore.errors import RunStoreError, StorageFailed
 from runstore.keys import parse_step_key
@@ -51,6 +53,8 @@ from runstore.outputs.output_store import OutputStore
 
 NAP_S = 0.1
 """During a wait, requests to stop are looked for this often."""
+GRACE_S = 10.0
+"""How long steps may go on that run when a stop is requested, where they can be left before their end."""
 
 
 class Control(Protocol):
@@ -64,6 +68,9 @@ class Control(Protocol):
 
     def progressed(self, state: RunState) -> None:
         """Called after every event, and now and then during a wait; whoever shows something decides how often."""
+
+    def stopping(self, running: int, left_s: float) -> None:
+        """Called now and then while the run is to stop and steps run still, which in `left_s` will be left alone."""
 
 
 class NoControl:
@@ -79,6 +86,9 @@ class NoControl:
     def progressed(self, state: RunState) -> None:
         """Nothing to show."""
 
+    def stopping(self, running: int, left_s: float) -> None:
+        """Nothing to show."""
+
 
 class Engine:
     """Drives one epoch of one run to its end."""
@@ -92,6 +102,7 @@ class Engine:
         control: Control,
         *,
         fail_fast: bool = False,
+        interrupts: Interrupts | None = None,
     ) -> None:
         self._recorder = recorder
         self._state = recorder.state
@@ -100,7 +111,10 @@ class Engine:
         self._executor = executor
         self._control = control
         self._fail_fast = fail_fast
+        self._interrupts = interrupts or Interrupts()
         self._stop = ""
+        self._stop_at = inf
+        """When running steps are no longer waited for, of the monotonic clock."""
         self._running = 0
         self._due: dt.datetime | None = None
         """When the first of the waiting steps is due that were not at the last look."""
@@ -119,6 +133,8 @@ class Engine:
         try:
             while True:
                 self._start_ready()
+                if self._running and self._stops_at_once():
+                    break
                 if self._running:
                     if self._executor.has_room or self._recorder.is_due():
                         # Nothing can be started: what is known goes on disk before the wait.
@@ -165,10 +181,21 @@ class Engine:
 
     def _must_stop(self) -> bool:
         if not self._stop:
-            self._stop = self._control.stop_requested()
+            self._stop = self._control.stop_requested() or self._interrupts.reason
         if not self._stop and self._recorder.cancel_requested():
             self._stop = "cancelled by `runstore cancel`"
         return bool(self._stop) or (self._fail_fast and bool(self._state.failures))
+
+    def _stops_at_once(self) -> bool:
+        """True when a stop was requested, and steps have had their time to end."""
+        self._must_stop()
+        if not self._stop or self._executor.is_inline:
+            return False
+        now = time.monotonic()
+        if self._stop_at == inf:
+            self._stop_at = now + GRACE_S
+        self._control.stopping(self._running, max(0.0, self._stop_at - now))
+        return now >= self._stop_at
 
     def _start(self, decision: Decision) -> None:
         node, step = decision.node, decision.step

@@ -27,7 +27,7 @@ from execution.running.adoption import take_rest
 from execution.running.direct import invoke
 from execution.running.engine import Control, Engine, NoControl, invalidation_of
 from execution.running.result import RunResult
-from execution.running.termination import unwound_by_sigterm
+from execution.running.termination import Interrupts, unwound_by_sigterm
 from runstore.errors import ConfigError, RunStoreError
 from runstore.keys import check_run_id, new_run_id
 from runstore.log.events import (
@@ -266,16 +266,21 @@ def drive(
 ) -> RunResult:
     """Run an engine on an open run to its end, and give the run back."""
     outputs = store.outputs(recorder.state)
+    executor, interrupts = _executor_for(job, executor), Interrupts()
     try:
         engine = Engine(
             recorder,
             job,
             outputs,
-            _executor_for(job, executor),
+            executor,
             control or NoControl(),
             fail_fast=fail_fast,
+            interrupts=interrupts,
         )
-        with unwound_by_sigterm() if job.resources else contextlib.nullcontext():
+        with (
+            unwound_by_sigterm() if job.resources else contextlib.nullcontext(),
+            contextlib.nullcontext() if executor.is_inline else interrupts.noted(),
+        ):
             engine.run()
     except BaseException:
         # What stopped the run is the news; that its claim could not be given back is none.
@@ -285,6 +290,8 @@ def drive(
     finally:
         outputs.close()
     recorder.close()
+    if interrupts.heard:
+        raise KeyboardInterrupt("interrupted")
     return RunResult(store, recorder.state, job)
 
 

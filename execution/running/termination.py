@@ -1,7 +1,9 @@
-"""SIGTERM where nobody else listens: the run stops as by Ctrl-C, what is open is closed, the signal ends the process.
+"""SIGTERM and Ctrl-C where nobody else listens.
 
-By default it would end at once, with resources open. The command line has handlers of its own; so may a program that
-calls `execute`: then nothing is done here.
+SIGTERM would end the process at once, with resources open: here the run stops as by Ctrl-C, what is open is closed, and
+then the signal ends the process. Ctrl-C would interrupt the engine anywhere, though it is meant for steps that run
+elsewhere: here the first is a request to stop, the second interrupts. The command line has handlers of its own; so may
+a program that calls `execute`: then nothing is done here.
 """
 
 import os
@@ -37,3 +39,32 @@ def unwound_by_sigterm() -> Iterator[None]:
 def _hear(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the second ends the process at once
     raise Terminated("stopped by SIGTERM")
+
+
+class Interrupts:
+    """While entered, the first Ctrl-C is noted, and the second raises KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.heard = False
+
+    @property
+    def reason(self) -> str:
+        """Why the run is to stop; empty while it is not."""
+        return "interrupted" if self.heard else ""
+
+    @contextmanager
+    def noted(self) -> Iterator[None]:
+        """Do so, where Ctrl-C would interrupt."""
+        main = threading.current_thread() is threading.main_thread()
+        if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+            yield
+            return
+        signal.signal(signal.SIGINT, self._note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.heard = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)

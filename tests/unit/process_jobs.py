@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,3 +86,17 @@ def many(context: Any) -> Iterator[DynamicOutput[int]]:
 def wide() -> None:
     """A collect over many."""
     total(many().collect())
+
+
+@op(config_schema={"folder": str})
+def starts(context: OpContext, number: int) -> int:
+    """Starts a program that does not end, and waits for it."""
+    program = subprocess.Popen(["sleep", "1000"])
+    (Path(context.op_config["folder"]) / f"pid-{number}").write_text(str(program.pid))
+    return program.wait()
+
+
+@job
+def starting() -> None:
+    """Steps that start programs."""
+    numbers().map(starts)

@@ -1,7 +1,6 @@
 """A failed step is tried again: policies, what an op may raise, and rule F3 from the definition to the log."""
 
 import datetime as dt
-import queue
 import random
 import threading
 import time
@@ -27,6 +26,7 @@ from execution import (
     op,
     plan_resume,
     resume,
+    threads,
 )
 from execution.definition.job import JobDefinition
 from execution.definition.retries import LONGEST_WAIT_S, wait_before_retry
@@ -34,7 +34,6 @@ from execution.errors import DefinitionError, StepError
 from execution.planning.scheduler import Scheduler
 from execution.running import engine
 from execution.running.engine import NoControl
-from execution.running.step_runner import Ticket, Told, run_step
 from runstore.errors import NotStorable
 from runstore.log import recorder
 from runstore.log.events import (
@@ -48,7 +47,6 @@ from runstore.log.events import (
     StepSucceeded,
 )
 from runstore.log.expanded import StepId
-from runstore.outputs.output_store import OutputStore
 from runstore.store import RunStore
 from runstore.testing import Failpoint, armed, in_fork
 from tests.property.logs import facts
@@ -702,45 +700,6 @@ def test_what_waits_reads_bytes_that_are_checked(store: RunStore) -> None:
 # Executors with several workers
 
 
-class Threads:
-    """As small as an executor with several workers can be."""
-
-    def __init__(self) -> None:
-        self._running = 0
-
-    @property
-    def has_room(self) -> bool:
-        """Two places."""
-        return self._running < 2
-
-    def open(self, outputs: OutputStore, resources: Any) -> None:
-        """Remember."""
-        self._outputs = outputs
-        self._told: queue.Queue[Told] = queue.Queue()
-
-    def submit(self, ticket: Ticket) -> None:
-        """A thread for each attempt."""
-        self._running += 1
-        threading.Thread(target=self._run, args=(ticket,)).start()
-
-    def _run(self, ticket: Ticket) -> None:
-        for told in run_step(ticket, self._outputs):
-            assert isinstance(told, Told), "a local disk is never waited for"
-            self._told.put(told)
-
-    def next_message(self, timeout_s: float | None = None) -> Told | None:
-        """None where none came in time."""
-        try:
-            told = self._told.get(timeout=timeout_s)
-        except queue.Empty:
-            return None
-        self._running -= told.is_last
-        return told
-
-    def close(self) -> None:
-        """Nothing."""
-
-
 def test_a_retry_that_becomes_due_while_another_step_runs(store: RunStore) -> None:
     """An executor with room is waited on no longer than until a retry is due."""
     may_end = threading.Event()
@@ -760,7 +719,7 @@ def test_a_retry_that_becomes_due_while_another_step_runs(store: RunStore) -> No
         long()
         short()
 
-    assert execute(two, store, run_id=RUN, executor=Threads()).success
+    assert execute(two, store, run_id=RUN, executor=threads(2)).success
     told = [(type(event), getattr(event, "step", "")) for event in log_of(store)]
     again = len(told) - told[::-1].index((StepStarted, "short"))
     assert again < told.index((StepSucceeded, "long"))
@@ -786,7 +745,7 @@ def test_many_waits_on_several_workers(store: RunStore) -> None:
     def many():
         fan_out().map(echo)
 
-    result = execute(many, store, run_id=RUN, executor=Threads())
+    result = execute(many, store, run_id=RUN, executor=threads(2))
     assert list(result.output_for_node("echo")) == keys
     assert_due_times_hold(log_of(store))
     assert facts(store.state(RUN)) == facts(result._state)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from execution import (
     DynamicOut,
     DynamicOutput,
+    OpContext,
     RetryPolicy,
     execute,
     job,
@@ -20,6 +22,7 @@ from execution import (
 )
 from execution.errors import ResourceFailed
 from runstore import ConfigError, RunStore
+from runstore.log import recorder
 from runstore.log.events import StepStarted, StepSucceeded
 
 PATIENCE_S = 20
@@ -176,6 +179,28 @@ def test_a_resource_of_one_event_loop_is_refused(tmp_path: Any) -> None:
 
     with pytest.raises(ResourceFailed, match="threads share resources"):
         execute(used, tmp_path, executor=threads(2))
+
+
+def test_signs_of_life_while_steps_run(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a long step runs elsewhere, the claim of its run gets younger again and again."""
+    monkeypatch.setattr(recorder, "BEAT_S", 0.01)
+
+    @op
+    def looks(context: OpContext) -> int:
+        seen: set[float] = set()
+        until = time.monotonic() + PATIENCE_S
+        with RunStore.open(tmp_path) as store:
+            while len(seen) < 4 and time.monotonic() < until:
+                claim = store.claim(context.run_id)
+                assert claim is not None
+                seen.add(claim.heartbeat)
+        return len(seen)
+
+    @job
+    def looking() -> None:
+        looks()
+
+    assert execute(looking, tmp_path, executor=threads(1)).output_for_node("looks") == 4
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, True, "4"])
