@@ -25,6 +25,10 @@ class ResourceFailed(ExecutionError):
     """A resource could not be opened or closed; stops the run, which can be resumed."""
 
 
+class StepTimedOut(ExecutionError, TimeoutError):
+    """A step took longer than its op allows (`@op(timeout=…)`); fails that attempt, and its retry policy applies."""
+
+
 class WorkerLost(ExecutionError):
     """The process that ran a step is gone; fails that step alone, after it was tried again. Or none can be started."""
 

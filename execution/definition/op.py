@@ -7,6 +7,7 @@ import keyword
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
+from math import inf
 from typing import Any, overload
 
 import msgspec
@@ -55,12 +56,15 @@ class OpDefinition:
         retry_policy: RetryPolicy | None = None,
         *,
         required_resource_keys: Iterable[str] = (),
+        timeout: float | None = None,
     ) -> None:
         self.function = function
         self.name = name
         self.description = description or inspect.getdoc(function)
         self.tags = checked_tags(tags, f"op {name!r}")
         self.retry_policy = check_policy(retry_policy, f"op {name!r}")
+        self.timeout_s = _checked_timeout(timeout, name)
+        """How long an attempt may take; None: as long as it likes."""
         self.outs = dict(outs)
         self.is_dynamic = any(getattr(out, "dynamic", False) for out in self.outs.values())
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
@@ -296,6 +300,7 @@ def op(
     config_schema: Any = None,
     retry_policy: RetryPolicy | None = None,
     required_resource_keys: Iterable[str] = (),
+    timeout: float | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[..., Any]], OpDefinition]: ...
 def op(
@@ -312,6 +317,7 @@ def op(
     config_schema: Any = None,
     retry_policy: RetryPolicy | None = None,
     required_resource_keys: Iterable[str] = (),
+    timeout: float | None = None,
     **unknown: Any,
 ) -> OpDefinition | Callable[[Callable[..., Any]], OpDefinition]:
     """Make an op of a function.
@@ -322,7 +328,9 @@ def op(
     declares a dynamic one. `config_schema`: the type of `context.op_config`, or a dict of field to type.
     `required_resource_keys`: what the op reads from `context.resources` besides. `version` (or `code_version`) stands
     for the source where resume asks whether the code has changed. `retry_policy`: whether and when a step is tried
-    again that has failed. Raises DefinitionError.
+    again that has failed. `timeout`: seconds that an attempt may take, from before its inputs are loaded to after its
+    last output is stored; then it has failed, in a process by being killed, elsewhere when it ends. Raises
+    DefinitionError.
     """
     refuse_unknown("@op", unknown)
 
@@ -339,9 +347,18 @@ def op(
             config_schema,
             retry_policy,
             required_resource_keys=required_resource_keys,
+            timeout=timeout,
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)
+
+
+def _checked_timeout(timeout: Any, op: str) -> float | None:
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < inf:
+        raise DefinitionError(f"op {op!r}: timeout is {timeout!r}; write seconds, more than 0")
+    return float(timeout)
 
 
 def _defaults_text(defaults: Mapping[str, Any]) -> str:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from execution.errors import DefinitionError, ExecutionError
+from execution.errors import DefinitionError, ExecutionError, StepTimedOut
 from runstore.errors import RunStoreError, TransferFailed
 
 LONGEST_WAIT_S = 10 * 365 * 86_400.0
+_PASSING = (StepTimedOut, TransferFailed)
 """Ten years: an absolute time must come out of every delay."""
 
 
@@ -132,14 +133,15 @@ def wait_before_retry(
     """Seconds until a step that raised `error` is to be tried again; None: not at all.
 
     `retries`: how many of the step's budget are used up. No policy tries again what execution or runstore itself has
-    refused, such as a wrong output: the next attempt would give the same. A transfer that failed may be bad luck.
+    refused, such as a wrong output: the next attempt would give the same. A transfer that failed may be bad luck, and
+    so may be an attempt that took too long.
     """
     if isinstance(error, RetryRequested):
         allowed, wait_s = error.max_retries, error.seconds_to_wait or 0.0
         return min(wait_s, LONGEST_WAIT_S) if retries < allowed else None
     if policy is None or retries >= policy.max_retries:
         return None
-    if isinstance(error, ExecutionError | RunStoreError) and not isinstance(error, TransferFailed):
+    if isinstance(error, ExecutionError | RunStoreError) and not isinstance(error, _PASSING):
         return None
     if isinstance(error, Failure) and not error.allow_retries:
         return None

@@ -14,16 +14,17 @@ import socket
 import subprocess
 import sys
 from collections import deque
+from math import inf
 from time import monotonic, perf_counter, sleep
 
 from execution.executors.base import checked_workers
 from execution.executors.frames import Frames, send
 from execution.executors.packing import pack, unpack_told
-from execution.executors.worker_process import CLOSE, CLOSED, opening
+from execution.executors.worker_process import CLOSE, CLOSED, READY, opening
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
 from execution.running.step_runner import Ticket, Told
-from execution.running.worker_loss import told_of_loss
+from execution.running.worker_loss import told_of_loss, told_of_timeout
 from runstore.errors import ConfigError
 from runstore.outputs.output_store import OutputStore
 
@@ -102,6 +103,7 @@ class _Process:
         self._frames = Frames()
         self.ticket: Ticket | HookTicket | None = None
         self._begun = 0.0
+        self._is_ready = False
         self._say(f"{json.dumps(sys.path)}\n".encode(), framed=False)
         self._say(first)
 
@@ -120,6 +122,24 @@ class _Process:
         self.ticket, self._begun = ticket, perf_counter()
         for message in pack(ticket, brief):
             self._say(message)
+
+    def ready(self) -> None:
+        """It has loaded the job, and begins with its first ticket: the time until now is not the step's."""
+        self._is_ready, self._begun = True, perf_counter()
+
+    def left_s(self) -> float:
+        """Seconds until its attempt has taken too long."""
+        ticket = self.ticket
+        if not self._is_ready or not isinstance(ticket, Ticket) or ticket.op.timeout_s is None:
+            return inf
+        return self._begun + ticket.op.timeout_s - perf_counter()
+
+    def stopped(self) -> Told:
+        """The end of its attempt, which has taken too long: kill it."""
+        assert isinstance(self.ticket, Ticket)
+        self.connection.close()
+        self.kill()
+        return told_of_timeout(self.ticket, round(perf_counter() - self._begun, 6))
 
     def leave(self) -> None:
         """Ask it to end."""
@@ -172,6 +192,7 @@ class _Pool:
     def __init__(self, first: bytes, brief: Brief) -> None:
         self._first = first
         self._brief = brief
+        self._has_timeouts = any(op.timeout_s is not None for op in brief.job.ops.values())
         self._selector = selectors.DefaultSelector()
         self._processes: set[_Process] = set()
         self._free: list[_Process] = []
@@ -195,12 +216,20 @@ class _Pool:
         return self._told.popleft() if self._told else None
 
     def _listen(self, timeout_s: float | None) -> None:
-        heard = self._selector.select(timeout_s)
+        if self._has_timeouts:
+            left_s = max(0.0, min((one.left_s() for one in self._processes), default=inf))
+            timeout_s = min(inf if timeout_s is None else timeout_s, left_s)
+        heard = self._selector.select(None if timeout_s == inf else timeout_s)
         for key, _ in heard:
             self._hear(key.data)
         if not heard:
             for process in [one for one in self._processes if one.is_gone()]:
                 self._hear(process, is_gone=True)
+        if self._has_timeouts:
+            for process in [one for one in self._processes if one.left_s() <= 0]:
+                self._forget(process)
+                self.running -= 1
+                self._told.append(process.stopped())
 
     def _hear(self, process: _Process, *, is_gone: bool = False) -> None:
         messages = None if is_gone else process.heard()
@@ -208,6 +237,9 @@ class _Pool:
             self._lost(process)
             return
         for message in messages:
+            if message == READY:
+                process.ready()
+                continue
             told = unpack_told(message, process.step_key)
             if told.is_last:
                 process.ticket = None

@@ -27,6 +27,8 @@ from runstore.outputs.formats.pickled import CloudPickle
 from runstore.outputs.output_store import OutputStore, Whereabouts
 from runstore.store import reopen_outputs
 
+READY = b"ready"
+"""The first message of a worker: it has loaded the job."""
 CLOSE, CLOSED = b"", b""
 """The last message in each direction; what closing has to say beside comes before."""
 
@@ -94,6 +96,7 @@ def main(number: int) -> None:
         send(connection, pack_stop(error))
         inbox.get()
         return
+    send(connection, READY)
     with closing(outputs):
         _serve(connection, inbox, outputs, brief)
         send(connection, CLOSED)

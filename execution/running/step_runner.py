@@ -19,7 +19,7 @@ import msgspec
 from execution.definition.ins_outs import DynamicOutput, Output
 from execution.definition.op import OpDefinition
 from execution.definition.retries import Failure, RetryPolicy, wait_before_retry
-from execution.errors import ResourceFailed, StepError
+from execution.errors import ResourceFailed, StepError, StepTimedOut
 from execution.running.context import OpContext, added_metadata, taken_log
 from execution.running.inputs import Argument, InputLost, Stream, begin_loading, load
 from execution.running.output_metadata import exact_metadata
@@ -127,6 +127,11 @@ def run_step(
                 done.append(event)
         if ticket.op.streamed_inputs and (broken := _broken(arguments)):
             raise broken
+        if ticket.op.timeout_s is not None and (took_s := _since(begun)) > ticket.op.timeout_s:
+            raise StepTimedOut(
+                f"step {key!r} took {took_s:g} s, longer than its timeout of {ticket.op.timeout_s:g} s; this was "
+                "noticed when it ended, since only a process can be stopped: use the executor processes"
+            )
     except InputLost as lost:
         yield Told(key, (), lost=lost)
     except (Exception, SystemExit) as raised:
@@ -139,7 +144,7 @@ def run_step(
             return
         if stops_the_run(error):
             raise error from None
-        told = _failed(ticket, done, error, _since(begun))
+        told = failed(ticket, done, error, _since(begun))
         yield msgspec.structs.replace(told, messages=attempt.logged())
     else:
         done.append(StepSucceeded(key, _since(begun), number))
@@ -159,7 +164,7 @@ def stops_the_run(error: BaseException) -> bool:
     )
 
 
-def _failed(ticket: Ticket, done: list[AnyEvent], error: BaseException, duration_s: float) -> Told:
+def failed(ticket: Ticket, done: list[AnyEvent], error: BaseException, duration_s: float) -> Told:
     """The last word of an attempt that raised: it will be tried again, or not (rule F3)."""
     key, context = ticket.step_key, ticket.context
     try:

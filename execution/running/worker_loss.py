@@ -1,12 +1,12 @@
-"""What becomes of an attempt whose worker is gone: told in the worker's stead, since nobody else can.
+"""What becomes of an attempt whose worker is gone, or was stopped: told in its stead, since nobody else can.
 
 A worker may be lost for reasons of the machine (out of memory, a kill by hand), so its step is tried again without
 using up what the op allows; or for reasons of the step, so not for ever: a poisonous key must not take the run down.
 """
 
-from execution.errors import WorkerLost
+from execution.errors import StepTimedOut, WorkerLost
 from execution.running.hook_runner import HookTicket
-from execution.running.step_runner import Ticket, Told, describe_error
+from execution.running.step_runner import Ticket, Told, describe_error, failed
 from runstore.log.events import UNSTAMPED, HookFailed, StepFailed, StepRetried
 
 TRIED_AGAIN = 3
@@ -34,3 +34,11 @@ def told_of_loss(ticket: Ticket | HookTicket, fact: str, duration_s: float) -> T
     )
     failed = StepFailed(key, describe_error(final), duration_s, attempt)
     return Told(key, (failed,), exception=final)
+
+
+def told_of_timeout(ticket: Ticket, duration_s: float) -> Told:
+    """The last word of an attempt whose worker was killed since it took too long; its retry policy applies."""
+    error = StepTimedOut(
+        f"step {ticket.step_key!r} took longer than its timeout of {ticket.op.timeout_s:g} s; its process was killed"
+    )
+    return failed(ticket, [], error, duration_s)

@@ -100,3 +100,32 @@ def starts(context: OpContext, number: int) -> int:
 def starting() -> None:
     """Steps that start programs."""
     numbers().map(starts)
+
+
+def hangs(context: OpContext, number: int) -> int:
+    """The second clone does not end, as often as it is told to; it has a program of its own by then."""
+    folder = Path(context.op_config["folder"])
+    if number == 1 and context.attempt <= context.op_config["times"]:
+        program = subprocess.Popen(["sleep", "1000"])
+        (folder / f"hung-{context.attempt}").write_text(f"{os.getpid()} {program.pid}")
+        program.wait()
+    return number
+
+
+SCHEMA = {"folder": str, "times": int}
+timed = op(name="timed", config_schema=SCHEMA, timeout=1.0)(hangs)
+timed_twice = op(
+    name="timed_twice", config_schema=SCHEMA, timeout=1.0, retry_policy=RetryPolicy(max_retries=2)
+)(hangs)
+
+
+@job
+def hanging() -> None:
+    """Clones of which one hangs."""
+    numbers().map(timed)
+
+
+@job
+def hanging_twice() -> None:
+    """Clones of which one hangs, and is tried again."""
+    numbers().map(timed_twice)
