@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, overload
 
+from execution.definition.bounds import checked_count, checked_tag_counts
 from execution.definition.composition import composing
 from execution.definition.hooks import HookDefinition, hooks_of_nodes
 from execution.definition.ins_outs import refuse_unknown
@@ -39,6 +40,9 @@ class JobDefinition:
         resources: Mapping[str, Any] | None = None,
         hooks: Iterable[HookDefinition] = (),
         executor: Any = None,
+        *,
+        max_concurrent: int | None = None,
+        tag_concurrency: Mapping[str, int] | None = None,
     ) -> None:
         self.name = name
         self.description = description
@@ -70,6 +74,10 @@ class JobDefinition:
         """Node -> what is told how its steps end; without those that have none."""
         self.executor = _checked_executor(name, executor)
         """What runs its steps where nothing else is chosen; None: the default."""
+        self.max_concurrent = checked_count(max_concurrent, f"job {name!r}: max_concurrent")
+        """How many steps of a run may run at a time; None: as many as its executor has places."""
+        self.tag_concurrency = checked_tag_counts(tag_concurrency, f"job {name!r}")
+        """Tag, or `tag=value` -> how many steps of a run may run at a time that have it, with the same value."""
         self._check_resources()
         self.__doc__ = function.__doc__
         self.__name__ = name
@@ -152,6 +160,8 @@ def job(
     resource_defs: Mapping[str, Any] | None = None,
     hooks: Iterable[HookDefinition] | None = None,
     executor: Any = None,
+    max_concurrent: int | None = None,
+    tag_concurrency: Mapping[str, int] | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[[], object]], JobDefinition]: ...
 def job(
@@ -165,6 +175,8 @@ def job(
     resource_defs: Mapping[str, Any] | None = None,
     hooks: Iterable[HookDefinition] | None = None,
     executor: Any = None,
+    max_concurrent: int | None = None,
+    tag_concurrency: Mapping[str, int] | None = None,
     **unknown: Any,
 ) -> JobDefinition | Callable[[Callable[[], object]], JobDefinition]:
     """Make a job of a function that wires ops. The function runs once, now. Raises DefinitionError.
@@ -173,7 +185,8 @@ def job(
     `resource_defs`: key -> what ops require under it: a `@resource`, a plain object, or one with `__enter__` and
     `__exit__`, which is entered when it is first needed and left when the run ends. `hooks`: what is told how each step
     of each op ends. `executor`: what runs the steps of its runs where nothing else is chosen, `threads(32)` or
-    `processes(4)`.
+    `processes(4)`. `max_concurrent`: how many steps of a run may run at a time; `tag_concurrency`: how many of those
+    that have a tag, `{"database": 4}` for each of its values, `{"database=main": 1}` for one.
     """
     refuse_unknown("@job", unknown)
 
@@ -187,6 +200,8 @@ def job(
             resource_defs or {},
             hooks or (),
             executor,
+            max_concurrent=max_concurrent,
+            tag_concurrency=tag_concurrency,
         )
 
     return decorate if compose_fn is None else decorate(compose_fn)

@@ -7,7 +7,6 @@ import keyword
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
-from math import inf
 from typing import Any, overload
 
 import msgspec
@@ -19,6 +18,7 @@ from execution.definition.annotations import (
     is_resolvable,
     is_stream,
 )
+from execution.definition.bounds import checked_count, checked_rate, checked_timeout
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.hooks import HookDefinition
@@ -57,14 +57,20 @@ class OpDefinition:
         *,
         required_resource_keys: Iterable[str] = (),
         timeout: float | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
     ) -> None:
         self.function = function
         self.name = name
         self.description = description or inspect.getdoc(function)
         self.tags = checked_tags(tags, f"op {name!r}")
         self.retry_policy = check_policy(retry_policy, f"op {name!r}")
-        self.timeout_s = _checked_timeout(timeout, name)
+        self.timeout_s = checked_timeout(timeout, f"op {name!r}")
         """How long an attempt may take; None: as long as it likes."""
+        self.concurrency = checked_count(concurrency, f"op {name!r}: concurrency")
+        """How many of its steps may run at a time in one run; None: any number."""
+        self.rate_per_s = checked_rate(rate, f"op {name!r}")
+        """How many of its steps may start per second in one run; None: any number."""
         self.outs = dict(outs)
         self.is_dynamic = any(getattr(out, "dynamic", False) for out in self.outs.values())
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
@@ -301,6 +307,8 @@ def op(
     retry_policy: RetryPolicy | None = None,
     required_resource_keys: Iterable[str] = (),
     timeout: float | None = None,
+    concurrency: int | None = None,
+    rate: str | None = None,
     **unknown: Any,
 ) -> Callable[[Callable[..., Any]], OpDefinition]: ...
 def op(
@@ -318,6 +326,8 @@ def op(
     retry_policy: RetryPolicy | None = None,
     required_resource_keys: Iterable[str] = (),
     timeout: float | None = None,
+    concurrency: int | None = None,
+    rate: str | None = None,
     **unknown: Any,
 ) -> OpDefinition | Callable[[Callable[..., Any]], OpDefinition]:
     """Make an op of a function.
@@ -329,8 +339,9 @@ def op(
     `required_resource_keys`: what the op reads from `context.resources` besides. `version` (or `code_version`) stands
     for the source where resume asks whether the code has changed. `retry_policy`: whether and when a step is tried
     again that has failed. `timeout`: seconds that an attempt may take, from before its inputs are loaded to after its
-    last output is stored; then it has failed, in a process by being killed, elsewhere when it ends. Raises
-    DefinitionError.
+    last output is stored; then it has failed, in a process by being killed, elsewhere when it ends. `concurrency`: how
+    many steps of the op may run at a time in one run; `rate`: how often one may start, "10/s", "90/m" or "500/h".
+    Raises DefinitionError.
     """
     refuse_unknown("@op", unknown)
 
@@ -348,17 +359,11 @@ def op(
             retry_policy,
             required_resource_keys=required_resource_keys,
             timeout=timeout,
+            concurrency=concurrency,
+            rate=rate,
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)
-
-
-def _checked_timeout(timeout: Any, op: str) -> float | None:
-    if timeout is None:
-        return None
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < inf:
-        raise DefinitionError(f"op {op!r}: timeout is {timeout!r}; write seconds, more than 0")
-    return float(timeout)
 
 
 def _defaults_text(defaults: Mapping[str, Any]) -> str:

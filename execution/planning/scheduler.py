@@ -6,9 +6,10 @@ nobody has to be told (rule F2). The order is that of rule X4, so that a chain f
 """
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from itertools import count, groupby
+from operator import itemgetter
 from typing import NamedTuple
 
 from execution.planning.collects import OPEN, READY, SKIP, Progress, readiness
@@ -59,6 +60,10 @@ class _Cursor(NamedTuple):
         return next((at for at in range(start, len(order)) if status[order[at]] == PENDING), -1)
 
 
+_Entry = tuple[_Order, KeyPath, _Cursor | None, Iterator[KeyPath] | None]
+"""A step, or the next of a cursor, and the prefixes that come after it."""
+
+
 class _Argument(NamedTuple):
     """The wires of one argument; several where it is a fan-in list."""
 
@@ -70,10 +75,13 @@ class _Argument(NamedTuple):
 class Scheduler:
     """The queue of ready steps. Tell it what settled; take what comes next."""
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, limited: Collection[str] = ()) -> None:
+        """`limited`: nodes of which it may be said that no step is to be taken now."""
         self._state = state
+        self._apart: dict[str, list[_Entry]] = {name: [] for name in limited}
+        """The queues of these nodes, so that their steps stand in nobody's way."""
         self._graph = graph = state.graph
-        self._heap: list[tuple[_Order, KeyPath, _Cursor | None, Iterator[KeyPath] | None]] = []
+        self._heap: list[_Entry] = []
         self._numbers = count()
         self._waiting: list[tuple[datetime, StepId]] = []
         self._due: set[StepId] = set()
@@ -90,6 +98,8 @@ class Scheduler:
     def rebuild(self) -> None:
         """Derive the queue anew: at the start, at a resume, and after an invalidation."""
         self._heap.clear()
+        for heap in self._apart.values():
+            heap.clear()
         self._due.clear()
         self._waiting = [(due, step) for step, due in self._state.waiting.items()]
         heapq.heapify(self._waiting)
@@ -244,7 +254,8 @@ class Scheduler:
     ) -> None:
         depth = -self._graph.depth[node.name]
         order = (late, ordinals, depth, self._index[node.name], next(self._numbers))
-        heapq.heappush(self._heap, (order, key_path, cursor, rest))
+        heap = self._apart.get(node.name, self._heap) if self._apart else self._heap
+        heapq.heappush(heap, (order, key_path, cursor, rest))
 
     def _is_late(self, step: StepId) -> bool:
         """True for a step that was running when each of the last two epochs died: it goes last (rule R2)."""
@@ -261,10 +272,13 @@ class Scheduler:
 
     # Out of the queue
 
-    def take(self) -> Decision | None:
-        """The next step that can be settled, in the order of rule X4; None while nothing is ready."""
-        nodes, heap = self._graph.nodes, self._heap
-        while heap:
+    def take(self, held: Collection[str] = ()) -> Decision | None:
+        """The next step that can be settled, in the order of rule X4; None while nothing is ready.
+
+        `held`: limited nodes of which none is to be taken now.
+        """
+        nodes = self._graph.nodes
+        while heap := self._next_heap(held) if self._apart else self._heap:
             (_, ordinals, _, index, _), key_path, cursor, rest = heapq.heappop(heap)
             node = nodes[index]
             step = StepId(node.name, key_path)
@@ -285,6 +299,15 @@ class Scheduler:
             if found != OPEN:
                 return Decision(node, step, cause)
         return None
+
+    def _next_heap(self, held: Collection[str]) -> "list[_Entry]":
+        """The queue whose first entry comes first."""
+        heaps = [heap for name, heap in self._apart.items() if heap and name not in held]
+        return min([*heaps, self._heap] if self._heap else heaps, key=itemgetter(0), default=[])
+
+    def holds_back(self, held: Collection[str]) -> bool:
+        """True where steps of these nodes stand in the queue."""
+        return any(self._apart.get(name) for name in held)
 
     # Is it ready?
 

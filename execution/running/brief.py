@@ -65,6 +65,10 @@ class Brief:
         tags = state.started.tags if state.started else {}
         return cls(job, state.graph, state.config, tags, state.run_id, state.epoch)
 
+    def tags_of(self, node: str) -> Mapping[str, str]:
+        """Those of job, run and node."""
+        return self._told[node][1]
+
     def resources(self, *, several_loops: bool = False) -> Resources:
         """The job's resources for one process, none of them open; `several_loops`: for workers with a loop each."""
         config = self.config.get("resources", {})

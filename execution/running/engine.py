@@ -24,6 +24,7 @@ from execution.running.brief import Brief
 from execution.running.context import OpContext
 from execution.running.hook_calls import HookCalls
 from execution.running.inputs import InputLost, InputResolver
+from execution.running.limits import Limits
 from execution.running.step_runner import Told
 from execution.running.termination import Interrupts
 from runstore import failpoints
@@ -34,6 +35,8 @@ from runstore.log.events import (
     AnyEvent,
     DynamicOutputStored,
     ExpansionSealed,
+    HookFailed,
+    HookSucceeded,
     OutputStored,
     RunCancelled,
     RunFailed,
@@ -122,9 +125,12 @@ class Engine:
         self._losses: Counter[tuple[str, str]] = Counter()
         self._put_off: list[tuple[str, InputLost]] = []
         """Readers whose inputs are lost, and are outputs of steps that run again already."""
-        self._scheduler = Scheduler(recorder.state)
-        self._inputs = InputResolver(recorder, job.declared)
         self._brief = Brief.of(recorder.state, job)
+        graph = recorder.state.graph
+        tags = {node.name: self._brief.tags_of(node.name) for node in graph.nodes}
+        self._limits = Limits(job, graph, tags)
+        self._scheduler = Scheduler(recorder.state, self._limits.nodes)
+        self._inputs = InputResolver(recorder, job.declared)
         self._hook_calls = HookCalls(recorder, job, self._context)
 
     def run(self) -> None:
@@ -166,10 +172,10 @@ class Engine:
     def _start_ready(self) -> None:
         while self._hook_calls.queue and self._executor.has_room:
             self._call_hook()
-        while self._executor.has_room and not self._must_stop():
+        while self._executor.has_room and not self._limits.is_full and not self._must_stop():
             if self._state.waiting:
                 self._due = self._scheduler.due(utc_now())
-            decision = self._scheduler.take()
+            decision = self._scheduler.take(self._limits.held())
             if decision is None:
                 return
             if decision.skip:
@@ -206,6 +212,7 @@ class Engine:
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
+        self._limits.started(node.name)
         losses = self._state.losses.get(step, 0) if self._state.losses else 0
         self._executor.submit(self._brief.ticket(context, arguments, step_key, losses))
 
@@ -222,23 +229,26 @@ class Engine:
     def _patience_s(self) -> float:
         """Seconds after which a wait for workers is broken off, to commit or begin something, or to look around."""
         patience_s = GROUP_S if self._recorder.has_pending else NAP_S
-        until_due_s = self._until_due() if self._state.waiting else None
+        until_due_s = self._until_due()
         return patience_s if until_due_s is None else min(patience_s, until_due_s)
 
     def _until_due(self) -> float | None:
-        """Seconds until a step is due that there is room for; None where none is to come."""
-        if self._due is None or not self._state.waiting:
+        """Seconds until a step is due, or may start, that there is room for; None where none is to come."""
+        if not self._executor.has_room or self._limits.is_full:
             return None
-        if not self._executor.has_room:
-            return None
-        return max(0.0, (self._due - utc_now()).total_seconds())
+        left_s = inf
+        if self._due is not None and self._state.waiting:
+            left_s = max(0.0, (self._due - utc_now()).total_seconds())
+        if self._limits.nodes and self._scheduler.holds_back(self._limits.held()):
+            left_s = min(left_s, self._limits.left_s())
+        return None if left_s == inf else left_s
 
     def _nap(self) -> bool:
         """Nothing is ready or running: sleep a little if a retry is to come; False if none is."""
         until_due_s = self._until_due()
         if until_due_s is None or self._must_stop():
             return False
-        if self._awaited != self._due:
+        if self._state.waiting and self._awaited != self._due:
             self._recorder.commit(durable=self._state.level == "durable")
             self._awaited = self._due
             failpoints.reached("wait", self._due)
@@ -267,6 +277,8 @@ class Engine:
     def _take(self, told: Told) -> None:
         if told.is_last:
             self._running -= 1
+            if not (told.events and isinstance(told.events[-1], HookSucceeded | HookFailed)):
+                self._limits.ended(_step(told.step_key).node)
         if told.messages:
             self._recorder.note(told.messages)
         if told.lost is not None:

@@ -8,7 +8,7 @@ import json
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from execution import RunResult, execute, plan_resume, processes, resume, threads
+from execution.definition.job import JobDefinition
 from runstore.errors import FormatTooNew, LogDamaged, StepNotFound
 from runstore.log.events import RunFailed, RunSucceeded, StepSkipped, StepStarted
 from runstore.log.transitions import SKIPPED, SUCCEEDED
@@ -159,10 +160,14 @@ def begun(store: RunStore, after: int) -> list[str]:
 # The properties
 
 
-def runs_give_what_plain_python_gives(shape: Shape) -> None:
-    """Values, order of keys and steps, counts and failures of a run are those of the model; each step ran once."""
+def runs_give_what_plain_python_gives(shape: Shape, limits: Sequence[int | None] = ()) -> None:
+    """Values, order of keys and steps, counts and failures of a run are those of the model; each step ran once.
+
+    `limits`: how many steps of the first ops may run at a time, which changes nothing where there is one worker.
+    """
     expected, calls = evaluate(shape), Calls()
     job = job_of(shape, calls)
+    limit(job, limits)
     with RunStore.in_memory() as store:
         result = execute(job, store, run_id=RUN)
         check_values(result, shape, expected)
@@ -174,11 +179,19 @@ def runs_give_what_plain_python_gives(shape: Shape) -> None:
         assert facts(store.state(RUN)) == facts(result._state)
 
 
-def threads_give_the_same(shape: Shape, workers: int) -> None:
+def limit(job: JobDefinition, limits: Sequence[int | None]) -> None:
+    """Say how many steps of the first ops of a job may run at a time."""
+    for definition, most in zip(job.ops.values(), limits, strict=False):
+        definition.concurrency = most
+
+
+def threads_give_the_same(shape: Shape, workers: int, limits: Sequence[int | None] = ()) -> None:
     """Values, order of keys, counts and failures do not depend on how many steps run at the same time."""
     expected, calls = evaluate(shape), Calls()
+    job = job_of(shape, calls)
+    limit(job, limits)
     with RunStore.in_memory() as store:
-        result = execute(job_of(shape, calls), store, run_id=RUN, executor=threads(workers))
+        result = execute(job, store, run_id=RUN, executor=threads(workers))
         check_values(result, shape, expected)
         check_end(store, result, expected)
         ran = [step for step, state in expected.states.items() if state in ("succeeded", "failed")]
@@ -319,6 +332,8 @@ def _edit(draw: st.DrawFn, value: Any) -> None:
 
 # Some in the default tier, many in the slow one
 
+bounds = st.lists(st.none() | st.integers(1, 3), max_size=8)
+
 cuts = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=3)
 
 
@@ -330,10 +345,17 @@ def test_runs_give_what_plain_python_gives(shape: Shape) -> None:
 
 
 @some(60)
-@given(shapes(), st.integers(1, 5))
-def test_threads_give_the_same(shape: Shape, workers: int) -> None:
-    """A random job gives in threads what it gives in one."""
-    threads_give_the_same(shape, workers)
+@given(shapes(), st.integers(1, 5), bounds)
+def test_threads_give_the_same(shape: Shape, workers: int, limits: list[int | None]) -> None:
+    """A random job gives in threads what it gives in one, whatever its limits are."""
+    threads_give_the_same(shape, workers, limits)
+
+
+@some(60)
+@given(shapes(), bounds)
+def test_limits_keep_the_order_of_one_worker(shape: Shape, limits: list[int | None]) -> None:
+    """Where steps run one at a time their order is the same with limits."""
+    runs_give_what_plain_python_gives(shape, limits)
 
 
 @some(5)
@@ -354,10 +376,10 @@ def test_processes_give_the_same(shape: Shape) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @many
-@given(shapes(most=12), st.integers(1, 5))
-def test_threads_often_give_the_same(shape: Shape, workers: int) -> None:
+@given(shapes(most=12), st.integers(1, 5), bounds)
+def test_threads_often_give_the_same(shape: Shape, workers: int, limits: list[int | None]) -> None:
     """The same for many."""
-    threads_give_the_same(shape, workers)
+    threads_give_the_same(shape, workers, limits)
 
 
 @pytest.mark.slow
