@@ -12,6 +12,8 @@ has places for attempts, brings each ticket to a worker, and brings back what th
   the end in its stead (`told_of_loss`); what a worker said before that counts, what arrives later does not.
 - `op.timeout_s`: an executor that can stop an attempt does so when its time is up, and tells `told_of_timeout`; where
   it cannot, `messages_of` says at the end that it took too long.
+- References of a collect are read from the log when they are asked for, so by the engine's thread: `detached` arguments
+  can be loaded elsewhere.
 - A `Wait` is no news: nothing is to be done for this attempt before some bytes have arrived. `waited` waits for them; a
   worker that goes on with another attempt meanwhile calls `outputs.flush()` before it waits with nothing to do.
 - What `messages_of` raises (StorageFailed, ResourceFailed) meets every step: `next_message` raises it, the run stops.

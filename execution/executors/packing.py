@@ -6,8 +6,7 @@ msgspec writes them, so that nothing an op makes or raises has to be picklable.
 """
 
 import pickle
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, islice
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
 
 import msgspec
@@ -15,15 +14,21 @@ import msgspec
 from execution.errors import CodeChanged, ResourceFailed, WorkerLost
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookContext, HookTicket
-from execution.running.inputs import Argument, Collected, InputLost, Stored
+from execution.running.inputs import (
+    REFERENCES_AT_ONCE,
+    Argument,
+    Collected,
+    InputLost,
+    Stored,
+    changed,
+    references_to_travel,
+    with_references,
+)
 from execution.running.step_runner import Ticket, Told, describe_error
 from runstore import errors
 from runstore.keys import KeyPath, format_step_key
 from runstore.log.events import AnyEvent, ErrorInfo
 from runstore.log.messages import Message
-from runstore.outputs.reference import OutputReference
-
-REFERENCES_AT_ONCE = 1_000
 
 Arguments = dict[str, Argument | list[Argument]]
 
@@ -53,14 +58,12 @@ def pack(ticket: Ticket | HookTicket, brief: Brief) -> Iterator[bytes]:
         given = brief.given.get(ticket.context.node, {})
         step, more = ticket.context, (ticket.losses,)
         arguments = {n: one for n, one in ticket.arguments.items() if n not in given}
-    bare = {name: _each(argument, _bare) for name, argument in arguments.items()}
+    bare = {name: changed(argument, _bare) for name, argument in arguments.items()}
     code = brief.job.ops[step.node].code
     packed = _Packed(step.node, code, step.key_path, step.attempt, step.retry_number, bare, *more)
     yield pickle.dumps(tuple(packed), protocol=5)
     for collected in _collects(arguments):
-        references = collected.references()
-        while some := list(islice(references, REFERENCES_AT_ONCE)):
-            yield msgspec.msgpack.encode(some)
+        yield from references_to_travel(collected)
 
 
 def unpack(message: bytes, rest: Callable[[], bytes], brief: Brief) -> Ticket | HookTicket:
@@ -69,7 +72,7 @@ def unpack(message: bytes, rest: Callable[[], bytes], brief: Brief) -> Ticket | 
     node = packed.node
     _check_code(brief, node, packed.code)
     arguments: Arguments = {
-        name: _each(argument, lambda one: _whole(one, rest, brief))
+        name: changed(argument, lambda one: _whole(one, rest, brief))
         for name, argument in packed.arguments.items()
     }
     context = brief.context(node, packed.key_path, packed.attempt, packed.retry_number)
@@ -91,10 +94,6 @@ def _check_code(brief: Brief, node: str, code: str) -> None:
         )
 
 
-def _each(argument: Any, change: Callable[[Any], Any]) -> Any:
-    return [change(one) for one in argument] if isinstance(argument, list) else change(argument)
-
-
 def _bare(argument: Argument) -> Argument:
     if isinstance(argument, Stored):
         return msgspec.structs.replace(argument, declared=None)
@@ -114,21 +113,10 @@ def _whole(argument: Argument, rest: Callable[[], bytes], brief: Brief) -> Argum
     if isinstance(argument, Stored):
         return msgspec.structs.replace(argument, declared=brief.job.declared(*argument.output))
     if isinstance(argument, Collected):
-        parts = range(0, len(argument.seqs), REFERENCES_AT_ONCE)
-        messages = [rest() for _ in parts]
-        return msgspec.structs.replace(
-            argument,
-            declared=brief.job.declared(*argument.output),
-            references=lambda: _references(messages),
-        )
+        pieces = [rest() for _ in range(0, len(argument.seqs), REFERENCES_AT_ONCE)]
+        declared = brief.job.declared(*argument.output)
+        return with_references(msgspec.structs.replace(argument, declared=declared), pieces)
     return argument
-
-
-_decode_references = msgspec.msgpack.Decoder(list[OutputReference]).decode
-
-
-def _references(messages: Iterable[bytes]) -> Iterator[OutputReference]:
-    return chain.from_iterable(map(_decode_references, messages))
 
 
 # Back to the engine

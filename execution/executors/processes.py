@@ -17,6 +17,7 @@ from collections import deque
 from math import inf
 from time import monotonic, perf_counter, sleep
 
+from execution.errors import WorkerLost
 from execution.executors.base import checked_workers
 from execution.executors.frames import Frames, send
 from execution.executors.packing import pack, unpack_told
@@ -94,12 +95,18 @@ class _Process:
             number = theirs.fileno()
             # Warnings go as they do here; all else a child gets from the environment.
             options = [f"-W{option}" for option in sys.warnoptions]
-            self._process = subprocess.Popen(
-                [sys.executable, *options, "-c", _BEGIN, str(number)],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[number],
-                process_group=0,  # with all that its ops start: out of reach of Ctrl-C, and ended together
-            )
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, *options, "-c", _BEGIN, str(number)],
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[number],
+                    process_group=0,  # with all that its ops start: out of reach of Ctrl-C, and ended together
+                )
+            except OSError as error:
+                self.connection.close()
+                raise WorkerLost(
+                    f"no worker process can be started: {error}; lower the number of workers, then `runstore resume`"
+                ) from error
         self._frames = Frames()
         self.ticket: Ticket | HookTicket | None = None
         self._begun = 0.0

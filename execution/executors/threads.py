@@ -10,9 +10,12 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 from time import monotonic
 
+from msgspec import structs
+
 from execution.executors.base import checked_workers, messages_of, waited
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
+from execution.running.inputs import Collected, detached
 from execution.running.resources import Resources
 from execution.running.step_runner import Ticket, Told
 from execution.running.worker import Worker
@@ -69,6 +72,7 @@ class _Pool:
         self.running = 0
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
+        ticket = _detached(ticket)
         self.running += 1
         if self.running > len(self._threads):
             # A daemon: what cannot be stopped shall not keep the process from its end.
@@ -108,6 +112,16 @@ class _Pool:
         for thread in self._threads:
             thread.join(max(0.0, until - monotonic()))
         self._resources.close()
+
+
+def _detached(ticket: Ticket | HookTicket) -> Ticket | HookTicket:
+    """The log is read by the thread of the engine alone."""
+    if isinstance(ticket, HookTicket):
+        outputs = detached(ticket.context.outputs)
+        return structs.replace(ticket, context=structs.replace(ticket.context, outputs=outputs))
+    if not any(isinstance(one, list | Collected) for one in ticket.arguments.values()):
+        return ticket
+    return structs.replace(ticket, arguments=detached(ticket.arguments))
 
 
 def threads(max_workers: int = 32) -> ThreadsExecutor:

@@ -15,7 +15,13 @@ from typing import Protocol
 from msgspec import structs
 
 from execution.definition.job import JobDefinition
-from execution.errors import ExpansionChanged, OutputNotReproduced, ResourceFailed
+from execution.errors import (
+    CodeChanged,
+    ExpansionChanged,
+    OutputNotReproduced,
+    ResourceFailed,
+    WorkerLost,
+)
 from execution.executors.base import Executor
 from execution.planning.rerun_plan import RerunPlan
 from execution.planning.resume_plan import ResumePlan, has_read
@@ -159,8 +165,9 @@ class Engine:
             self._stop = str(error) or "interrupted"
             self._cancel()
             raise
-        except StorageFailed:
-            # Outputs cannot be written; what is known of other steps goes on disk, if the log's disk still takes it.
+        except (StorageFailed, WorkerLost, CodeChanged):
+            # Outputs cannot be written, or no worker can go on. What is known of other steps goes on disk, if the log's
+            # disk still takes it.
             with contextlib.suppress(RunStoreError):
                 self._recorder.commit()
             raise

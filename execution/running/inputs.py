@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import msgspec
@@ -54,6 +54,29 @@ class Collected(msgspec.Struct, frozen=True):
     references: Callable[[], Iterator[OutputReference]]
     declared: Any
     output: tuple[str, str] = ("", "")
+
+
+REFERENCES_AT_ONCE = 1_000
+"""In one piece of those that travel."""
+
+
+def references_to_travel(collected: Collected) -> Iterator[bytes]:
+    """The references of a collect, read from the log, in pieces for another thread or process, which has no log."""
+    references = collected.references()
+    while some := list(islice(references, REFERENCES_AT_ONCE)):
+        yield msgspec.msgpack.encode(some)
+
+
+_decode_references = msgspec.msgpack.Decoder(list[OutputReference]).decode
+
+
+def with_references(collected: Collected, pieces: Sequence[bytes]) -> Collected:
+    """A collect whose references have travelled."""
+
+    def references() -> Iterator[OutputReference]:
+        return chain.from_iterable(map(_decode_references, pieces))
+
+    return msgspec.structs.replace(collected, references=references)
 
 
 class Given(msgspec.Struct, frozen=True):
@@ -238,6 +261,22 @@ def source_seq(state: RunState, step: StepId, wire: Wire) -> int:
         level = Level(wire.source.node, wire.source.output)
         return state.piece_seq(level, path[:-1], path[-1])
     return state.output_seq(StepId(wire.producer.name, path), wire.source.output)
+
+
+def detached(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments that can be loaded by another thread than that of the log."""
+    return {name: changed(argument, _detached) for name, argument in arguments.items()}
+
+
+def _detached(argument: Argument) -> Argument:
+    if not isinstance(argument, Collected):
+        return argument
+    return with_references(argument, list(references_to_travel(argument)))
+
+
+def changed(argument: Any, change: Callable[[Argument], Argument]) -> Any:
+    """An argument, or each element of a fan-in list, changed."""
+    return [change(one) for one in argument] if isinstance(argument, list) else change(argument)
 
 
 # In the worker: their values

@@ -1,6 +1,7 @@
 """What every executor promises: an abstract class of tests, run for each in `test_executors.py`."""
 
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,7 @@ from runstore.log.events import (
 )
 from runstore.log.state import RunState
 from runstore.outputs.output_store import OutputStore
+from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import deserialize, serialize
 from tests.unit.contract_jobs import contract
 
@@ -88,8 +90,13 @@ class Bench:
         each = [self.stored(first_seq + n, value, output) for n, value in enumerate(values)]
         tree = Branch("list", [str(n) for n in range(len(values))])
         seqs, references = [one.seq for one in each], [one.reference for one in each]
-        declared = contract.declared(*output)
-        return Collected(tree, seqs, lambda: iter(references), declared, output)
+        here = threading.get_ident()
+
+        def from_the_log() -> Iterator[OutputReference]:
+            assert threading.get_ident() == here, "the log is read by the engine's thread alone"
+            return iter(references)
+
+        return Collected(tree, seqs, from_the_log, contract.declared(*output), output)
 
     def hook(self, name: str, node: str, error: ErrorInfo | None = None, **outputs: Any) -> None:
         """Submit the call of a hook."""
@@ -281,12 +288,12 @@ class ExecutorContract:
 
     def test_hooks(self, bench: Bench) -> None:
         """Hooks are called where steps run, with resources, values from storage, and the error as the log has it."""
-        outputs = {"result": bench.stored(3, 9, ("writes", "result"))}
-        bench.hook("told", "writes", **outputs)
+        pieces = bench.collected(3, [9, 8], ("writes", "result"))
+        bench.hook("told", "writes", result=bench.stored(8, 9, ("writes", "result")), all=pieces)
         told = bench.next_told()
         assert told.is_last
         assert tuple(told.events) == (HookSucceeded("writes", "told", 1),)
-        assert [line.text for line in told.messages] == ["hook saw {'result': 9}"]
+        assert [line.text for line in told.messages] == ["hook saw {'result': 9, 'all': [9, 8]}"]
         bench.hook("raising", "fails", ErrorInfo("KeyError", "k", ""))
         (failed,) = bench.next_told().events
         assert isinstance(failed, HookFailed)

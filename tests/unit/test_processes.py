@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from execution import execute, processes, resume, threads
 from execution.definition.loading import load_job
-from execution.errors import CodeChanged
+from execution.errors import CodeChanged, WorkerLost
 from execution.executors import packing
 from execution.executors.frames import Frames
 from execution.executors.packing import pack, pack_told, unpack, unpack_told
 from execution.executors.worker_process import opening
+from execution.running import inputs
 from execution.running.brief import Brief
 from execution.running.step_runner import Told
 from runstore import ConfigError, RunStore, store
@@ -176,6 +177,36 @@ def test_a_worker_that_finds_other_code_stops_the_run(tmp_path: Path) -> None:
         execute(edited, tmp_path / "s", executor=processes(1))
 
 
+def test_a_job_that_a_worker_cannot_load_stops_the_run(tmp_path: Path) -> None:
+    """It is no failure of a step; what had been done is on disk, and the run can be resumed."""
+    file = tmp_path / "once.py"
+    file.write_text(
+        "from pathlib import Path\n"
+        "from execution import job, op\n"
+        "Path(__file__).with_name('loaded').touch(exist_ok=False)\n"
+        "@op\n"
+        "def one():\n"
+        "    return 1\n"
+        "@job\n"
+        "def once():\n"
+        "    one()\n"
+    )
+    once = load_job(f"{file}:once")
+    with pytest.raises(WorkerLost, match=r"(?s)cannot go on; the run stops.*FileExistsError"):
+        execute(once, tmp_path / "s", run_id="r", executor=processes(1))
+    assert resume("r", tmp_path / "s", job=once).output_for_node("one") == 1
+
+
+def test_a_worker_that_cannot_be_started_stops_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error says why not, and the run can be resumed."""
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "no-python"))
+    with pytest.raises(WorkerLost, match=r"no worker process can be started: .*No such file"):
+        execute(wide, tmp_path / "s", run_id="r", executor=processes(1))
+    assert resume("r", tmp_path / "s", executor=threads(1)).success
+
+
 # What travels
 
 
@@ -196,7 +227,8 @@ def test_messages_arrive_whole_or_not_at_all(messages: list[bytes], data: st.Dat
 
 def test_a_packed_ticket_is_the_ticket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Types, config and constants are found again on the other side; no value, type or op is in the bytes."""
-    monkeypatch.setattr(packing, "REFERENCES_AT_ONCE", 2)
+    for module in (packing, inputs):
+        monkeypatch.setattr(module, "REFERENCES_AT_ONCE", 2)
     bench = Bench(threads(1), tmp_path)
     ticket = bench.ticket(
         "summed", numbers=bench.collected(5, [30, 4, 8, 1, 2], ("more", "result"))
