@@ -17,7 +17,7 @@ from collections import deque
 from math import inf
 from time import monotonic, perf_counter, sleep
 
-from execution.errors import WorkerLost
+from execution.errors import ResourceFailed, WorkerLost
 from execution.executors.base import checked_workers
 from execution.executors.frames import Frames, send
 from execution.executors.packing import pack, unpack_told
@@ -31,8 +31,10 @@ from runstore.outputs.output_store import OutputStore
 
 LEAVING_S = 10.0
 """How long `close` waits for resources to close."""
+EXIT_S = 2.0
+"""How long a process may take to end after it was told to, and has closed its resources."""
 ENDING_S = 0.1
-"""How long a process may take to end after it has closed its socket."""
+"""The same where it has closed its socket by itself: it has died, and has an exit code to tell."""
 
 # The path of modules comes through the socket: command lines are for everyone to see, and of limited length.
 _BEGIN = """
@@ -144,7 +146,6 @@ class _Process:
     def stopped(self) -> Told:
         """The end of its attempt, which has taken too long: kill it."""
         assert isinstance(self.ticket, Ticket)
-        self.connection.close()
         self.kill()
         return told_of_timeout(self.ticket, round(perf_counter() - self._begun, 6))
 
@@ -167,21 +168,24 @@ class _Process:
         """True where it has ended, though something it has started may hold its end of the socket."""
         if not hasattr(os, "waitid"):
             return self._process.poll() is not None
-        ended = (
-            os.WEXITED | os.WNOHANG | os.WNOWAIT
-        )  # still to be waited for, so that its group exists
-        return os.waitid(os.P_PID, self._process.pid, ended) is not None
+        # Still to be waited for, so that its group exists.
+        ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, self.pid, ended) is not None
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
 
     def lost(self) -> Told:
         """The end of its attempt, in its stead."""
         assert self.ticket is not None
-        fact = f"its worker process {self._process.pid} {_how(self.end())}"
+        fact = f"its worker process {self.pid} {_how(self.end(ENDING_S))}"
         return told_of_loss(self.ticket, fact, round(perf_counter() - self._begun, 6))
 
-    def end(self) -> int:
-        """Kill it and what it has started, if they are still there; its exit code."""
-        self.connection.close()
-        until = monotonic() + ENDING_S  # one that ends by itself has its own exit code to tell
+    def end(self, within_s: float) -> int:
+        """Let it end by itself, then end it; its exit code."""
+        until = monotonic() + within_s
         while not self.is_gone() and monotonic() < until:
             sleep(0.001)
         return self.kill()
@@ -189,7 +193,8 @@ class _Process:
     def kill(self) -> int:
         """End it now, and what it has started; its exit code."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(self.pid, signal.SIGKILL)
+        self.connection.close()
         return self._process.wait()
 
 
@@ -258,7 +263,7 @@ class _Pool:
         self._forget(process)
         if process.ticket is None:  # nothing is lost with it
             self._free.remove(process)
-            process.end()
+            process.end(ENDING_S)
         else:
             self.running -= 1
             self._told.append(process.lost())
@@ -278,7 +283,7 @@ class _Pool:
                 failed = _farewell(process, until) or failed
         finally:
             for process in self._processes:
-                process.kill() if process.ticket else process.end()
+                process.kill() if process.ticket else process.end(EXIT_S)
             self._processes.clear()
             self._selector.close()
         if failed is not None:
@@ -289,7 +294,7 @@ def _farewell(process: _Process, until: float) -> BaseException | None:
     """Wait for the last message of a process; what it could not close."""
     failed: BaseException | None = None
     process.connection.settimeout(max(0.01, until - monotonic()))
-    with contextlib.suppress(TimeoutError):
+    try:
         while (messages := process.heard()) is not None:
             for message in messages:
                 if message == CLOSED:
@@ -298,6 +303,11 @@ def _farewell(process: _Process, until: float) -> BaseException | None:
                     unpack_told(message, "")
                 except BaseException as error:
                     failed = failed or error
+    except TimeoutError:
+        failed = failed or ResourceFailed(
+            f"the resources of worker process {process.pid} were not closed within {LEAVING_S:g} s, and it was killed; "
+            "the run stops. Correct the cause, then `runstore resume`"
+        )
     return failed
 
 
@@ -311,5 +321,6 @@ def _how(code: int) -> str:
 def processes(max_workers: int | None = None) -> ProcessesExecutor:
     """Run steps in processes, `max_workers` at a time (default: as many as there are cores): for ops that compute."""
     if max_workers is None:
-        max_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        has_affinity = hasattr(os, "sched_getaffinity")
+        max_workers = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
     return ProcessesExecutor(checked_workers(max_workers, "processes"))

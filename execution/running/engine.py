@@ -201,8 +201,10 @@ class Engine:
 
     def _stops_at_once(self) -> bool:
         """True when a stop was requested, and steps have had their time to end."""
+        if self._executor.is_inline:
+            return False
         self._must_stop()
-        if not self._stop or self._executor.is_inline:
+        if not self._stop:
             return False
         now = time.monotonic()
         if self._stop_at == inf:

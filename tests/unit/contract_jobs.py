@@ -1,6 +1,8 @@
 """What the contract of executors is tried on: one job, in a module that every worker can import."""
 
+import atexit
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,6 +32,8 @@ def pen(context: Any) -> Iterator[Any]:
         file.write(f"open {os.getpid()}\n")
         file.flush()
         yield file
+        if (folder / "slow-pen").exists():
+            signal.pause()
         if (folder / "stuck-pen").exists():
             raise OSError("does not close")
         file.write(f"close {os.getpid()}\n")
@@ -86,6 +90,8 @@ def fails(how: str) -> int:
     """Fails in the way that it is told to."""
     if how == "exit":
         sys.exit(3)
+    if how.startswith("atexit "):
+        atexit.register(Path(how.removeprefix("atexit ")).write_text, "bye")
     if how == "unspeakable":
         raise Unspeakable(0)
     raise ValueError(how)
