@@ -1,0 +1,48 @@
+"""Steps in threads and processes whose outputs are in a bucket: each worker process finds the way by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from execution import execute, processes, resume, threads
+from execution.executors.base import Executor
+from runstore import RunStore
+from runstore.config import SmallOutputs
+from tests.object_stores.moto import Moto
+from tests.unit.process_jobs import COUNT, dying
+
+
+def new_executor(name: str) -> Executor:
+    """Of that name, with two workers."""
+    return threads(2) if name == "threads" else processes(2)
+
+
+@pytest.mark.parametrize("small_outputs", ["file", "pack"])
+@pytest.mark.parametrize("name", ["threads", "processes"])
+def test_a_run_in_a_bucket(
+    tmp_path: Path,
+    moto: Moto,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    small_outputs: SmallOutputs,
+) -> None:
+    """Clones of which one kills its worker, a collect over them, and a resume that finds nothing to do."""
+    environment = moto.environment()
+    for key, value in environment.items():
+        monkeypatch.setenv(key, value)
+    url = f"s3://{moto.fresh_bucket()}/out"
+    times = 1 if name == "processes" else 0
+    settings = {"folder": str(tmp_path), "how": "killed", "times": times}
+    with RunStore.open(tmp_path / "s", url, "fast", small_outputs=small_outputs) as store:
+        result = execute(
+            dying,
+            store,
+            run_config={"ops": {"deadly": {"config": settings}}},
+            executor=new_executor(name),
+        )
+        assert result.output_for_node("deadly") == {str(n): n for n in range(COUNT)}
+        assert result.output_for_node("total") == sum(range(COUNT))
+        assert (tmp_path / "died-1").exists() == bool(times)
+        assert resume(result.run_id, store, executor=new_executor(name)).success
+    secret = environment["AWS_SECRET_ACCESS_KEY"].encode()
+    assert not any(secret in file.read_bytes() for file in (tmp_path / "s").glob("runs.db*"))
