@@ -5,27 +5,20 @@ whatever moment, takes nothing with it but the step that it was running. No proc
 interpreter, and loads the job once.
 """
 
-import contextlib
-import json
 import os
 import selectors
-import signal
-import socket
-import subprocess
-import sys
 from collections import deque
 from math import inf
-from time import monotonic, perf_counter, sleep
+from time import monotonic
 
-from execution.errors import ResourceFailed, WorkerLost
+from execution.errors import ResourceFailed
 from execution.executors.base import checked_workers
-from execution.executors.frames import Frames, send
-from execution.executors.packing import pack, unpack_told
-from execution.executors.worker_process import CLOSE, CLOSED, READY, opening
+from execution.executors.child_process import ENDING_S, ChildProcess
+from execution.executors.packing import unpack_told
+from execution.executors.worker_process import CLOSED, READY, opening
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
 from execution.running.step_runner import Ticket, Told
-from execution.running.worker_loss import told_of_loss, told_of_timeout
 from runstore.errors import ConfigError
 from runstore.outputs.output_store import OutputStore
 
@@ -33,18 +26,6 @@ LEAVING_S = 10.0
 """How long `close` waits for resources to close."""
 EXIT_S = 2.0
 """How long a process may take to end after it was told to, and has closed its resources."""
-ENDING_S = 0.1
-"""The same where it has closed its socket by itself: it has died, and has an exit code to tell."""
-
-# The path of modules comes through the socket: command lines are for everyone to see, and of limited length.
-_BEGIN = """
-import json, os, signal, sys
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-with os.fdopen(int(sys.argv[1]), "rb", 0, closefd=False) as connection:
-    sys.path[:] = json.loads(connection.readline())
-from execution.executors.worker_process import main
-main(int(sys.argv[1]))
-"""
 
 
 class ProcessesExecutor:
@@ -88,116 +69,6 @@ class ProcessesExecutor:
             pool.close()
 
 
-class _Process:
-    """A worker process, and the ticket that it has."""
-
-    def __init__(self, first: bytes) -> None:
-        self.connection, theirs = socket.socketpair()
-        with theirs:
-            number = theirs.fileno()
-            # Warnings go as they do here; all else a child gets from the environment.
-            options = [f"-W{option}" for option in sys.warnoptions]
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, *options, "-c", _BEGIN, str(number)],
-                    stdin=subprocess.DEVNULL,
-                    pass_fds=[number],
-                    process_group=0,  # with all that its ops start: out of reach of Ctrl-C, and ended together
-                )
-            except OSError as error:
-                self.connection.close()
-                raise WorkerLost(
-                    f"no worker process can be started: {error}; lower the number of workers, then `runstore resume`"
-                ) from error
-        self._frames = Frames()
-        self.ticket: Ticket | HookTicket | None = None
-        self._begun = 0.0
-        self._is_ready = False
-        self._say(f"{json.dumps(sys.path)}\n".encode(), framed=False)
-        self._say(first)
-
-    @property
-    def step_key(self) -> str:
-        """Of the ticket."""
-        assert self.ticket is not None
-        return (
-            self.ticket.context.step_key
-            if isinstance(self.ticket, HookTicket)
-            else self.ticket.step_key
-        )
-
-    def take(self, ticket: Ticket | HookTicket, brief: Brief) -> None:
-        """Send it a ticket."""
-        self.ticket, self._begun = ticket, perf_counter()
-        for message in pack(ticket, brief):
-            self._say(message)
-
-    def ready(self) -> None:
-        """It has loaded the job, and begins with its first ticket: the time until now is not the step's."""
-        self._is_ready, self._begun = True, perf_counter()
-
-    def left_s(self) -> float:
-        """Seconds until its attempt has taken too long."""
-        ticket = self.ticket
-        if not self._is_ready or not isinstance(ticket, Ticket) or ticket.op.timeout_s is None:
-            return inf
-        return self._begun + ticket.op.timeout_s - perf_counter()
-
-    def stopped(self) -> Told:
-        """The end of its attempt, which has taken too long: kill it."""
-        assert isinstance(self.ticket, Ticket)
-        self.kill()
-        return told_of_timeout(self.ticket, round(perf_counter() - self._begun, 6))
-
-    def leave(self) -> None:
-        """Ask it to end."""
-        self._say(CLOSE)
-
-    def _say(self, message: bytes, *, framed: bool = True) -> None:
-        with contextlib.suppress(OSError):  # it is gone, which is noticed where it is listened to
-            if framed:
-                send(self.connection, message)
-            else:
-                self.connection.sendall(message)
-
-    def heard(self) -> list[bytes] | None:
-        """What it says; None where it is gone."""
-        return self._frames.receive(self.connection)
-
-    def is_gone(self) -> bool:
-        """True where it has ended, though something it has started may hold its end of the socket."""
-        if not hasattr(os, "waitid"):
-            return self._process.poll() is not None
-        # Still to be waited for, so that its group exists.
-        ended = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self.pid, ended) is not None
-
-    @property
-    def pid(self) -> int:
-        """Of the process."""
-        return self._process.pid
-
-    def lost(self) -> Told:
-        """The end of its attempt, in its stead."""
-        assert self.ticket is not None
-        fact = f"its worker process {self.pid} {_how(self.end(ENDING_S))}"
-        return told_of_loss(self.ticket, fact, round(perf_counter() - self._begun, 6))
-
-    def end(self, within_s: float) -> int:
-        """Let it end by itself, then end it; its exit code."""
-        until = monotonic() + within_s
-        while not self.is_gone() and monotonic() < until:
-            sleep(0.001)
-        return self.kill()
-
-    def kill(self) -> int:
-        """End it now, and what it has started; its exit code."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
-        self.connection.close()
-        return self._process.wait()
-
-
 class _Pool:
     """The worker processes of one epoch."""
 
@@ -206,8 +77,8 @@ class _Pool:
         self._brief = brief
         self._has_timeouts = any(op.timeout_s is not None for op in brief.job.ops.values())
         self._selector = selectors.DefaultSelector()
-        self._processes: set[_Process] = set()
-        self._free: list[_Process] = []
+        self._processes: set[ChildProcess] = set()
+        self._free: list[ChildProcess] = []
         self._told: deque[Told] = deque()
         self.running = 0
 
@@ -216,8 +87,8 @@ class _Pool:
         self.running += 1
         process.take(ticket, self._brief)
 
-    def _new(self) -> _Process:
-        process = _Process(self._first)
+    def _new(self) -> ChildProcess:
+        process = ChildProcess(self._first)
         self._processes.add(process)
         self._selector.register(process.connection, selectors.EVENT_READ, process)
         return process
@@ -243,7 +114,7 @@ class _Pool:
                 self.running -= 1
                 self._told.append(process.stopped())
 
-    def _hear(self, process: _Process, *, is_gone: bool = False) -> None:
+    def _hear(self, process: ChildProcess, *, is_gone: bool = False) -> None:
         messages = None if is_gone else process.heard()
         if messages is None:
             self._lost(process)
@@ -259,7 +130,7 @@ class _Pool:
                 self._free.append(process)
             self._told.append(told)
 
-    def _lost(self, process: _Process) -> None:
+    def _lost(self, process: ChildProcess) -> None:
         self._forget(process)
         if process.ticket is None:  # nothing is lost with it
             self._free.remove(process)
@@ -268,7 +139,7 @@ class _Pool:
             self.running -= 1
             self._told.append(process.lost())
 
-    def _forget(self, process: _Process) -> None:
+    def _forget(self, process: ChildProcess) -> None:
         self._selector.unregister(process.connection)
         self._processes.discard(process)
 
@@ -290,7 +161,7 @@ class _Pool:
             raise failed
 
 
-def _farewell(process: _Process, until: float) -> BaseException | None:
+def _farewell(process: ChildProcess, until: float) -> BaseException | None:
     """Wait for the last message of a process; what it could not close."""
     failed: BaseException | None = None
     process.connection.settimeout(max(0.01, until - monotonic()))
@@ -309,13 +180,6 @@ def _farewell(process: _Process, until: float) -> BaseException | None:
             "the run stops. Correct the cause, then `runstore resume`"
         )
     return failed
-
-
-def _how(code: int) -> str:
-    if code < 0:
-        with contextlib.suppress(ValueError):
-            return f"was killed by {signal.Signals(-code).name}"
-    return f"ended with exit code {code}"
 
 
 def processes(max_workers: int | None = None) -> ProcessesExecutor:
