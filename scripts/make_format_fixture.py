@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from execution import execute, rerun, resume  # noqa: E402
-from execution.running import hook_runner, step_runner  # noqa: E402
+from execution.running import failing, hook_runner  # noqa: E402
 from fixtures.stores.v1_job import offsets  # noqa: E402
 from runstore import RunStore  # noqa: E402
 from runstore.housekeeping import move, prune  # noqa: E402
@@ -76,13 +76,13 @@ def main() -> None:
 
 def make_anonymous() -> None:
     """Let every machine be `localhost`, and tracebacks name files from the root of the sources on."""
-    describe = step_runner.describe_error
+    describe = failing.describe_error
 
     def without_root(error: BaseException) -> ErrorInfo:
         told = describe(error)
         return ErrorInfo(told.type, told.message, told.traceback.replace(f"{ROOT}/", ""))
 
-    step_runner.describe_error = hook_runner.describe_error = without_root
+    failing.describe_error = hook_runner.describe_error = without_root
     socket.gethostname = lambda: "localhost"
 
 

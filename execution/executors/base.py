@@ -31,7 +31,8 @@ from typing import Any, Protocol
 
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket, run_hook
-from execution.running.step_runner import Ticket, Told, Wait, run_step
+from execution.running.step_runner import run_step
+from execution.running.told import Ticket, Told, Wait
 from execution.running.worker import Worker
 from runstore.errors import ConfigError
 from runstore.outputs.output_store import OutputStore

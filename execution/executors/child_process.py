@@ -20,7 +20,7 @@ from execution.executors.packing import pack
 from execution.executors.worker_process import CLOSE
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
-from execution.running.step_runner import Ticket, Told
+from execution.running.told import Ticket, Told
 from execution.running.worker_loss import told_of_loss, told_of_timeout
 
 ENDING_S = 0.1

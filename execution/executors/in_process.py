@@ -15,7 +15,7 @@ from time import perf_counter
 from execution.executors.base import messages_of
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
-from execution.running.step_runner import Ticket, Told, Wait
+from execution.running.told import Ticket, Told, Wait
 from execution.running.worker import Worker
 from runstore.outputs.output_store import OutputStore
 

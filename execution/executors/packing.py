@@ -13,6 +13,7 @@ import msgspec
 
 from execution.errors import CodeChanged, ResourceFailed, WorkerLost
 from execution.running.brief import Brief
+from execution.running.failing import describe_error
 from execution.running.hook_runner import HookContext, HookTicket
 from execution.running.inputs import (
     REFERENCES_AT_ONCE,
@@ -24,7 +25,7 @@ from execution.running.inputs import (
     references_to_travel,
     with_references,
 )
-from execution.running.step_runner import Ticket, Told, describe_error
+from execution.running.told import Ticket, Told
 from runstore import errors
 from runstore.keys import KeyPath, format_step_key
 from runstore.log.events import AnyEvent, ErrorInfo

@@ -18,7 +18,7 @@ from execution.executors.packing import unpack_told
 from execution.executors.worker_process import CLOSED, READY, opening
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
-from execution.running.step_runner import Ticket, Told
+from execution.running.told import Ticket, Told
 from runstore.errors import ConfigError
 from runstore.outputs.output_store import OutputStore
 

@@ -17,7 +17,7 @@ from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
 from execution.running.inputs import Collected, detached
 from execution.running.resources import Resources
-from execution.running.step_runner import Ticket, Told
+from execution.running.told import Ticket, Told
 from execution.running.worker import Worker
 from runstore.outputs.output_store import OutputStore
 

@@ -12,7 +12,7 @@ from execution.running.context import OpContext
 from execution.running.given import given_to
 from execution.running.inputs import Argument
 from execution.running.resources import Resources
-from execution.running.step_runner import Ticket
+from execution.running.told import Ticket
 from runstore.keys import KeyPath
 from runstore.log.graph import Graph
 from runstore.log.state import RunState

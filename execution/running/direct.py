@@ -12,9 +12,10 @@ from execution.definition.composition import bind
 from execution.definition.op import CONFIG_NAME, OpDefinition
 from execution.definition.resources import check_resources, stand_ins
 from execution.errors import DefinitionError
+from execution.running.attempt import Attempt
 from execution.running.context import OpContext
 from execution.running.resources import Resources
-from execution.running.step_runner import Attempt, Ticket
+from execution.running.told import Ticket
 from execution.running.type_checks import check_inputs
 from execution.running.worker import Worker
 

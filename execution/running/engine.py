@@ -31,8 +31,8 @@ from execution.running.context import OpContext
 from execution.running.hook_calls import HookCalls
 from execution.running.inputs import InputLost, InputResolver
 from execution.running.limits import Limits
-from execution.running.step_runner import Told
 from execution.running.termination import Interrupts
+from execution.running.told import Told
 from runstore import failpoints
 from runstore.errors import RunStoreError, StorageFailed
 from runstore.keys import parse_step_key

@@ -15,7 +15,7 @@ from execution.definition.job import JobDefinition
 from execution.running.context import OpContext
 from execution.running.hook_runner import HookContext, HookTicket
 from execution.running.inputs import Argument, Branch, Collected, Stored
-from execution.running.step_runner import Told
+from execution.running.told import Told
 from runstore.log.events import HooksDue, StepFailed, StepSucceeded
 from runstore.log.expanded import StepId
 from runstore.log.graph import Level, Node

@@ -11,10 +11,11 @@ from execution.definition.hooks import HookDefinition
 from execution.definition.op import OpDefinition
 from execution.errors import StepError
 from execution.running.context import OpContext
+from execution.running.failing import describe_error
 from execution.running.inputs import Argument, load
 from execution.running.resources import OpenResources
 from execution.running.step_log import StepLog
-from execution.running.step_runner import Told, describe_error
+from execution.running.told import Told
 from execution.running.worker import Worker
 from runstore.keys import KeyPath
 from runstore.log.events import ErrorInfo, HookFailed, HookSucceeded

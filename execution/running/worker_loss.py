@@ -5,8 +5,9 @@ using up what the op allows; or for reasons of the step, so not for ever: a pois
 """
 
 from execution.errors import StepTimedOut, WorkerLost
+from execution.running.failing import describe_error, failed
 from execution.running.hook_runner import HookTicket
-from execution.running.step_runner import Ticket, Told, describe_error, failed
+from execution.running.told import Ticket, Told
 from runstore.log.events import UNSTAMPED, HookFailed, StepFailed, StepRetried
 
 TRIED_AGAIN = 3

@@ -14,7 +14,7 @@ from execution.executors.base import Executor
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookContext, HookTicket
 from execution.running.inputs import Branch, Collected, Given, Stored
-from execution.running.step_runner import Ticket, Told
+from execution.running.told import Ticket, Told
 from runstore import RunStore
 from runstore.errors import StorageFailed
 from runstore.keys import format_step_key

@@ -19,7 +19,7 @@ from execution.executors.packing import pack, pack_told, unpack, unpack_told
 from execution.executors.worker_process import opening
 from execution.running import inputs
 from execution.running.brief import Brief
-from execution.running.step_runner import Told
+from execution.running.told import Told
 from runstore import ConfigError, RunStore, store
 from runstore.log.claims import process_started
 from runstore.log.events import (

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from execution import DynamicOut, DynamicOutput, OpContext, Out, Output, op
 from execution.definition.op import OpDefinition
+from execution.running.failing import MAX_ERROR_TEXT, describe_error
 from execution.running.inputs import Given
-from execution.running.step_runner import MAX_ERROR_TEXT, Ticket, Told, describe_error, run_step
+from execution.running.step_runner import run_step
+from execution.running.told import Ticket, Told
 from runstore.errors import StorageFailed, TransferFailed
 from runstore.log.codec import decode, keys_digest
 from runstore.log.events import (
