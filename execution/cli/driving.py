@@ -22,7 +22,7 @@ from execution.cli.terminal import counted, duration_text, first_line, hook_fail
 from execution.errors import ExecutionError
 from execution.planning.rerun_plan import RerunPlan
 from execution.planning.resume_plan import ResumePlan
-from execution.running.engine import Control
+from execution.running.control import Control
 from execution.running.result import RunResult
 from runstore.audit import FailureKind, failure_kinds, hook_failures
 from runstore.errors import RunStoreError

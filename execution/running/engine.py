@@ -10,7 +10,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from math import inf
-from typing import Protocol
 
 from msgspec import structs
 
@@ -23,11 +22,11 @@ from execution.errors import (
     WorkerLost,
 )
 from execution.executors.base import Executor
-from execution.planning.rerun_plan import RerunPlan
-from execution.planning.resume_plan import ResumePlan, has_read
+from execution.planning.resume_plan import has_read
 from execution.planning.scheduler import Decision, Scheduler
 from execution.running.brief import Brief
 from execution.running.context import OpContext
+from execution.running.control import Control
 from execution.running.hook_calls import HookCalls
 from execution.running.inputs import InputLost, InputResolver
 from execution.running.limits import Limits
@@ -64,39 +63,6 @@ NAP_S = 0.1
 """During a wait, requests to stop are looked for this often."""
 GRACE_S = 10.0
 """How long steps may go on that run when a stop is requested, where they can be left before their end."""
-
-
-class Control(Protocol):
-    """Who watches a run and may stop it."""
-
-    def planned(self, plan: ResumePlan | RerunPlan) -> None:
-        """Called once when a resume or a rerun begins, with what it will do; never for a run without a past."""
-
-    def stop_requested(self) -> str:
-        """Why the run is to stop after its running steps; empty while it is not."""
-
-    def progressed(self, state: RunState) -> None:
-        """Called after every event, and now and then during a wait; whoever shows something decides how often."""
-
-    def stopping(self, running: int, left_s: float) -> None:
-        """Called now and then while the run is to stop and steps run still, which in `left_s` will be left alone."""
-
-
-class NoControl:
-    """Nobody watches."""
-
-    def planned(self, plan: ResumePlan | RerunPlan) -> None:
-        """Nothing to show."""
-
-    def stop_requested(self) -> str:
-        """Never."""
-        return ""
-
-    def progressed(self, state: RunState) -> None:
-        """Nothing to show."""
-
-    def stopping(self, running: int, left_s: float) -> None:
-        """Nothing to show."""
 
 
 class Engine:

@@ -24,8 +24,9 @@ from execution.planning.resume_plan import (
     reads,
 )
 from execution.running.adoption import take_rest
+from execution.running.control import Control, NoControl
 from execution.running.direct import invoke
-from execution.running.engine import Control, Engine, NoControl, invalidation_of
+from execution.running.engine import Engine, invalidation_of
 from execution.running.result import RunResult
 from execution.running.termination import Interrupts, unwound_by_sigterm
 from runstore.errors import ConfigError, RunStoreError

@@ -17,7 +17,7 @@ from execution.planning.rerun_plan import Division, RerunPlan, rerun_nodes
 from execution.planning.resume_plan import changed_code
 from execution.planning.selection import parse_selection
 from execution.running.adoption import ParentRun, divide, take
-from execution.running.engine import Control, NoControl
+from execution.running.control import Control, NoControl
 from execution.running.launch import (
     StoreLike,
     check_tags,

@@ -27,7 +27,7 @@ from execution import (
 from execution.definition.job import JobDefinition
 from execution.errors import CodeChanged, JobNotFound, PlanChanged
 from execution.running import inputs
-from execution.running.engine import NoControl
+from execution.running.control import NoControl
 from runstore.errors import ConfigError, InvalidKey, RunNotFound, StepNotFound, StoreNotFound
 from runstore.log.events import CollectResolved, RunCancelled, RunFailed, RunResumed, StepStarted
 from runstore.store import RunStore

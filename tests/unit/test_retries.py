@@ -33,7 +33,7 @@ from execution.definition.retries import LONGEST_WAIT_S, wait_before_retry
 from execution.errors import DefinitionError, StepError
 from execution.planning.scheduler import Scheduler
 from execution.running import engine
-from execution.running.engine import NoControl
+from execution.running.control import NoControl
 from runstore.errors import NotStorable
 from runstore.log import recorder
 from runstore.log.events import (

@@ -15,7 +15,7 @@ import pytest
 
 from execution import DynamicOut, DynamicOutput, execute, job, op, resume, threads
 from execution.running import engine
-from execution.running.engine import NoControl
+from execution.running.control import NoControl
 from runstore import RunStore
 from runstore.log.events import RunCancelled, StepStarted, StepSucceeded
 
