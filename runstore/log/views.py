@@ -3,6 +3,9 @@
 No row of a view is stored, so none can be wrong or late. The program itself asks none of them but `run_list`: its
 questions about a step go to the index, those about a whole run to the fold. Ask a view `WHERE run_id = '…'`: the
 planner then reads that run alone.
+
+What a view costs is how often it asks a body for a field: SQLite looks through subqueries and computes a column anew
+wherever it is named. So a column that is dear is named once, in a join or a CASE, or stands behind a GROUP BY.
 """
 
 
@@ -91,38 +94,38 @@ WITH marks AS MATERIALIZED (SELECT run, resumed, stopped FROM run_marks),
 undone AS MATERIALIZED (SELECT run, op, step, row_id FROM invalidations),
 told AS (
     SELECT runs.run, runs.id AS run_id, step, substr(step, 1, instr(step || '[', '[') - 1) AS op,
-           count(*) FILTER (WHERE body ->> '$.kind' IN ('StepStarted', 'StepReused')) AS attempts,
+           max(row_id) FILTER (WHERE body ->> '$.kind' IN ('StepStarted', 'StepReused', 'StepSucceeded', 'StepFailed',
+                                                           'StepRetried', 'StepSkipped')) AS last,
            max(row_id) FILTER (WHERE body ->> '$.kind' IN ('StepStarted', 'StepReused')) AS started,
            max(row_id) FILTER (WHERE body ->> '$.kind' = 'StepSucceeded') AS succeeded,
-           max(row_id) FILTER (WHERE body ->> '$.kind' = 'StepFailed') AS failed,
-           max(row_id) FILTER (WHERE body ->> '$.kind' = 'StepRetried') AS retried,
-           max(row_id) FILTER (WHERE body ->> '$.kind' = 'StepSkipped') AS skipped,
            min(row_id) FILTER (WHERE body ->> '$.kind' IN ('StepFailed', 'StepRetried')) AS erred
     FROM runs CROSS JOIN events ON events.run = runs.run AND step IS NOT NULL AND key IS NULL
     GROUP BY runs.id, step
 )
 SELECT run_id, told.step, told.op, substr(told.step, length(told.op) + 1) AS key_path,
-       CASE max(coalesce(started, 0), coalesce(succeeded, 0), coalesce(failed, 0), coalesce(retried, 0),
-                coalesce(skipped, 0), coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0))
-           WHEN succeeded THEN 'succeeded'
-           WHEN skipped THEN 'skipped'
-           WHEN started THEN iif(started < resumed, 'pending', 'running')
-           WHEN failed THEN iif(failed < resumed, 'pending', 'failed')
-           WHEN retried THEN iif(retried < stopped, 'pending', 'waiting')
-           ELSE 'pending' END AS status,
-       attempts,
+       CASE WHEN coalesce(last, -1) < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) THEN 'pending'
+            ELSE CASE (SELECT body ->> '$.kind' FROM events WHERE row_id = last)
+                WHEN 'StepSucceeded' THEN 'succeeded'
+                WHEN 'StepSkipped' THEN 'skipped'
+                WHEN 'StepFailed' THEN iif(last < resumed, 'pending', 'failed')
+                WHEN 'StepRetried' THEN iif(last < stopped, 'pending', 'waiting')
+                ELSE iif(last < resumed, 'pending', 'running') END
+       END AS status,
+       iif(started, coalesce(begun.body ->> '$.attempt', 1), 0) AS attempts,
        (SELECT body ->> '$.error.type' || ': ' || (body ->> '$.error.message') FROM events
         WHERE row_id = erred) AS first_error,
        (SELECT body ->> '$.duration_s' FROM events WHERE row_id = succeeded) AS seconds,
-       (SELECT body ->> '$.worker' FROM events WHERE row_id = started) AS worker
-FROM told LEFT JOIN marks ON marks.run = told.run
+       begun.body ->> '$.worker' AS worker
+FROM told LEFT JOIN events AS begun ON begun.row_id = started
+LEFT JOIN marks ON marks.run = told.run
 LEFT JOIN undone AS of_step ON of_step.run = told.run AND of_step.step = told.step
 LEFT JOIN undone AS of_op ON of_op.run = told.run AND of_op.op = told.op AND of_op.step IS NULL"""
 
 # Every output that was ever stored; `ended` is twice the row_id of the end of its attempt, plus 1 if that is a success,
-# so that one look tells both. It is accepted if it counts now: its attempt has succeeded, the step's success
-# stands, and no later success of the step has renewed it. A step that ran again for lost bytes renews just these
-# (rule R6), so that the two halves of the last condition must not be equal: a later success, and one that renews it.
+# so that one look tells both; each further naming of it is a further search. An output is accepted if it counts now:
+# its attempt has succeeded, the step's success stands, and no later success of the step has renewed it. A step that ran
+# again for lost bytes renews just these (rule R6), so that the two halves of the last condition must not be equal: a
+# later success, and one that renews it.
 OUTPUTS = f"""
 CREATE VIEW outputs AS
 WITH undone AS MATERIALIZED (SELECT run, op, step, row_id FROM invalidations),
@@ -142,19 +145,18 @@ lost AS MATERIALIZED (
     FROM runs JOIN events ON events.row_id BETWEEN runs.run << 32 AND runs.run << 32 | 4294967295
     WHERE sha8 IS NOT NULL
 ), marked AS (
-    SELECT stored.*, labels, max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) AS undone,
+    SELECT stored.*, max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) AS undone,
            body ->> '$.output' || iif(key IS NULL, '', '[' || {_escaped("key")} || ']') AS label
     FROM stored
     LEFT JOIN undone AS of_step ON of_step.run = stored.run AND of_step.step = stored.step
     LEFT JOIN undone AS of_op ON of_op.run = stored.run AND of_op.op = stored.op AND of_op.step IS NULL
-    LEFT JOIN lost ON lost.run = stored.run AND lost.step = stored.step
 )
-SELECT run_id, seq, step, op, substr(step, length(op) + 1) AS key_path, body ->> '$.output' AS output, key,
+SELECT run_id, seq, step, op, substr(step, instr(step || '[', '[')) AS key_path, body ->> '$.output' AS output, key,
        coalesce(body ->> '$.attempt', 1) AS attempt,
        body ->> '$.reference.path' AS path, coalesce(body ->> '$.reference.base', 0) AS base,
        body ->> '$.reference.size_bytes' AS size_bytes, body ->> '$.reference.sha256' AS sha256,
        body ->> '$.reference.serializer' AS serializer,
-       CASE WHEN ended IS NULL OR ended % 2 = 0 THEN 0
+       CASE WHEN ended % 2 IS NOT 1 THEN 0
             WHEN undone = 0 THEN 1
             ELSE EXISTS (
                 SELECT 1 FROM events AS done WHERE done.run = marked.run AND done.step = marked.step
@@ -163,7 +165,8 @@ SELECT run_id, seq, step, op, substr(step, length(op) + 1) AS key_path, body ->>
                 SELECT 1 FROM events AS done WHERE done.run = marked.run AND done.step = marked.step
                 AND done.key IS NULL AND done.row_id >= ended / 2 AND done.body ->> '$.kind' = 'StepSucceeded'
                 AND (done.row_id > ended / 2) = coalesce((
-                    SELECT max(loss.value ->> '$[1]' = label) FROM json_each(labels) AS loss
+                    SELECT max(loss.value ->> '$[1]' = label) FROM json_each((
+                        SELECT labels FROM lost WHERE lost.run = marked.run AND lost.step = marked.step)) AS loss
                     WHERE loss.value ->> '$[0]' < done.row_id AND loss.value ->> '$[0]' > coalesce((
                         SELECT max(row_id) FROM events AS before WHERE before.run = marked.run
                         AND before.step = marked.step AND before.key IS NULL AND before.row_id < done.row_id
@@ -179,17 +182,19 @@ FROM marked"""
 
 
 def _walk(levels: str, run: str, first: str, count: str) -> str:
-    """SQL that gives the key paths below the levels of a node: a JSON array of [keys, seq of the last piece, as text].
+    """SQL that gives the key paths below the levels of a node: JSON [[key path, the one above, seq of the piece], …].
 
-    `levels` as in `op_levels`, `first` the keys to begin with; in the order of the last seals.
+    `levels` as in `op_levels`, `first` the keys to begin with; in the order of the last seals. `keys` is the path as
+    JSON, kept for as long as a deeper level asks for it.
     """
     return f"""(
-    WITH RECURSIVE walk(depth, keys, path, rank, piece) AS (
+    WITH RECURSIVE walk(depth, keys, path, above, rank, piece) AS (
         SELECT json_array_length({first}), {first},
-               coalesce((SELECT group_concat('[' || one.value || ']', '') FROM json_each({first}) AS one), ''), '', NULL
+               coalesce((SELECT group_concat('[' || one.value || ']', '') FROM json_each({first}) AS one), ''), '', '',
+               NULL
         UNION ALL
-        SELECT depth + 1, json_insert(keys, '$[#]', {_escaped("piece.key")}),
-               path || '[' || {_escaped("piece.key")} || ']', rank || printf('%016d', piece.row_id), piece.seq
+        SELECT depth + 1, iif(depth + 1 < {count}, json_insert(keys, '$[#]', {_escaped("piece.key")}), NULL),
+               path || '[' || {_escaped("piece.key")} || ']', path, rank || printf('%016d', piece.row_id), piece.seq
         FROM walk
         CROSS JOIN events AS done ON done.row_id = (
             SELECT max(row_id) FROM events AS one WHERE one.run = {run} AND one.key IS NULL
@@ -205,13 +210,13 @@ def _walk(levels: str, run: str, first: str, count: str) -> str:
             AND piece.body ->> '$.output' = json_extract({levels}, '$[' || walk.depth || '].output')
         WHERE depth < {count}
     )
-    SELECT json_group_array(json_array(json(keys), piece, path)) FROM (
-        SELECT keys, piece, path FROM walk WHERE depth = {count} ORDER BY rank))"""
+    SELECT json_group_array(json_array(path, above, piece)) FROM (
+        SELECT path, above, piece FROM walk WHERE depth = {count} ORDER BY rank))"""
 
 
 # Every sealed key of every op that is cloned, and how the clone stands: one that never started is a row too. The keys
-# are those of the last seals, in their order; `last` is eight times the row_id of what happened to the clone last, plus
-# a number for its kind. Ops that are not cloned have no keys, and are in `steps`.
+# are those of the last seals, in their order; `latest` is what happened to the clone last. Ops that are not cloned have
+# no keys, and are in `steps`.
 KEYS = f"""
 CREATE VIEW keys AS
 WITH marks AS MATERIALIZED (SELECT run, resumed, stopped FROM run_marks),
@@ -220,27 +225,24 @@ levels AS MATERIALIZED (
     SELECT run, run_id, op, levels, json_array_length(levels) AS depth FROM op_levels WHERE levels <> '[]'
 ), clones AS (
     SELECT levels.run, run_id, op, path.key AS number,
-           path.value ->> '$[2]' AS key_path
+           path.value ->> '$[0]' AS key_path
     FROM levels JOIN json_each({_walk("levels.levels", "levels.run", "'[]'", "levels.depth")}) AS path
 ), shown AS (
     SELECT run, run_id, op, number, key_path, op || key_path AS step,
-           (SELECT 8 * row_id + CASE body ->> '$.kind' WHEN 'StepSucceeded' THEN 1 WHEN 'StepSkipped' THEN 2
-                WHEN 'StepFailed' THEN 3 WHEN 'StepRetried' THEN 4 ELSE 5 END
-            FROM events WHERE events.run = clones.run AND events.step = clones.op || clones.key_path
-            AND events.key IS NULL AND events.body ->> '$.kind' IN
-                ('StepStarted', 'StepReused', 'StepSucceeded', 'StepFailed', 'StepRetried', 'StepSkipped')
-            ORDER BY row_id DESC LIMIT 1) AS last
+           (SELECT max(row_id) FROM events WHERE events.run = clones.run
+            AND events.step = clones.op || clones.key_path AND events.key IS NULL AND events.body ->> '$.kind' IN
+                ('StepStarted', 'StepReused', 'StepSucceeded', 'StepFailed', 'StepRetried', 'StepSkipped')) AS latest
     FROM clones
 )
 SELECT run_id, shown.op, number, shown.key_path, shown.step,
-       CASE WHEN last IS NULL OR last / 8 < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0))
-            THEN 'pending'
-            ELSE CASE last % 8 WHEN 1 THEN 'succeeded' WHEN 2 THEN 'skipped'
-                      WHEN 3 THEN iif(last / 8 < resumed, 'pending', 'failed')
-                      WHEN 4 THEN iif(last / 8 < stopped, 'pending', 'waiting')
-                      ELSE iif(last / 8 < resumed, 'pending', 'running') END
+       CASE WHEN coalesce(last.row_id, -1) < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) THEN 'pending'
+            ELSE CASE last.body ->> '$.kind' WHEN 'StepSucceeded' THEN 'succeeded' WHEN 'StepSkipped' THEN 'skipped'
+                      WHEN 'StepFailed' THEN iif(last.row_id < resumed, 'pending', 'failed')
+                      WHEN 'StepRetried' THEN iif(last.row_id < stopped, 'pending', 'waiting')
+                      ELSE iif(last.row_id < resumed, 'pending', 'running') END
        END AS status
-FROM shown LEFT JOIN marks ON marks.run = shown.run
+FROM shown LEFT JOIN events AS last ON last.row_id = shown.latest
+LEFT JOIN marks ON marks.run = shown.run
 LEFT JOIN undone AS of_step ON of_step.run = shown.run AND of_step.step = shown.step
 LEFT JOIN undone AS of_op ON of_op.run = shown.run AND of_op.op = shown.op AND of_op.step IS NULL"""
 
@@ -262,7 +264,8 @@ JOIN json_tree(begun.body, '$.inputs') AS input ON input.type = 'integer' AND in
 JOIN events AS source ON source.row_id = (runs.run << 32) + input.value"""
 
 # What fed each collect: the sealed keys below the consumer, in their order, and the step or piece under each; `outputs`
-# says whether that has a value. By the last seals, so it speaks of the last `CollectResolved` of each input.
+# says whether that has a value. By the last seals, so it speaks of the last `CollectResolved` of each input. The groups
+# of `readings` have one row each: they keep SQLite from reading the graph anew for each member.
 COLLECTS = f"""
 CREATE VIEW collects AS
 WITH nodes AS MATERIALIZED (SELECT run, op, scope, levels, dynamic FROM op_levels),
@@ -297,14 +300,13 @@ proofs AS (
         SELECT json_group_array(json_extract(keys, '$[' || mine.key || ']')) FROM json_each(whole) AS theirs
         JOIN json_each(own) AS mine ON mine.value = theirs.value
         WHERE theirs.key < json_array_length(whole) - json_array_length(body, '$.levels')) AS first
-    FROM wholes
+    FROM wholes GROUP BY run_id, seq
 )
 SELECT run_id, seq, step, body ->> '$.input' AS input, place, path.key AS number,
-       path.value ->> '$[2]' AS key_path,
-       source || coalesce((SELECT group_concat('[' || one.value || ']', '') FROM json_each(path.value, '$[0]') AS one
-                           WHERE one.key < depth - pieces), '') AS source_step,
+       path.value ->> '$[0]' AS key_path,
+       source || (path.value ->> iif(pieces, '$[1]', '$[0]')) AS source_step,
        output AS source_output,
-       iif(pieces, (SELECT key FROM events WHERE row_id = (readings.run << 32) + (path.value ->> '$[1]')), NULL)
+       iif(pieces, (SELECT key FROM events WHERE row_id = (readings.run << 32) + (path.value ->> '$[2]')), NULL)
            AS source_key
 FROM readings JOIN json_each({_walk("readings.levels", "readings.run", "readings.first", "readings.depth")}) AS path"""
 

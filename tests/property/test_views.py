@@ -2,6 +2,7 @@
 
 import sqlite3
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstore.keys import format_step_key, parse_step_key
-from runstore.log.events import STORES, CollectResolved
+from runstore.log.events import STORES, CollectResolved, StepStarted
 from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Level
 from runstore.log.state import RunState
@@ -63,7 +64,7 @@ def counted(state: RunState) -> set[int]:
 @TRIED
 @given(some_shapes, crashes, st.sampled_from(ANY))
 def test_views_say_what_the_fold_says(shape: Shape, history: list[Crash], where: str) -> None:
-    """Keys in order, the status of every step, and which outputs count are those of the state."""
+    """Keys in order, the status of every step, its attempts, and which outputs count are those of the state."""
     with (
         tempfile.TemporaryDirectory() as root,
         crashed_run(shape, history, Path(root)) as store,
@@ -81,6 +82,11 @@ def test_views_say_what_the_fold_says(shape: Shape, history: list[Crash], where:
         for node in state.graph.nodes:
             for step in state.steps_of(node):
                 assert steps.get(str(step), "pending") == STATUS_NAMES[state.status(step)]
+        starts = Counter(
+            event.step for _, event in store.events(RUN) if isinstance(event, StepStarted)
+        )
+        attempts = dict(ask(store, f"SELECT step, attempts FROM steps WHERE {where}"))
+        assert {step: count for step, count in attempts.items() if count} == starts
         stored = dict(ask(store, f"SELECT seq, accepted FROM outputs WHERE {where}"))
         assert set(stored) == {seq for seq, event in store.events(RUN) if isinstance(event, STORES)}
         assert {seq for seq, accepted in stored.items() if accepted} == counted(state)
@@ -96,9 +102,16 @@ def test_collects_are_the_sealed_keys(shape: Shape, history: list[Crash], where:
     ):
         state = store.state(RUN)
         found: dict[int, list[str]] = {}
-        rows = ask(store, f"SELECT seq, key_path FROM collects WHERE {where} ORDER BY seq, number")
-        for seq, path in rows:
+        rows = ask(
+            store,
+            "SELECT seq, key_path, source_step, source_output, source_key FROM collects "
+            f"WHERE {where} ORDER BY seq, number",
+        )
+        for seq, path, step, output, key in rows:
             found.setdefault(seq, []).append(path)
+            node = step.partition("[")[0]
+            assert step + format_step_key("", () if key is None else (key,)) == node + path
+            assert pieces(state.graph, node, output) == (key is not None)
         last = {
             (event.step, event.input, event.place): (seq, event)
             for seq, event in store.events(RUN)
