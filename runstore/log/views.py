@@ -71,16 +71,16 @@ LEFT JOIN json_each(body, '$.steps') AS named
 GROUP BY runs.run, op, named.value"""
 
 # The levels that an op is cloned for, outermost first: whose output gives the keys, and which of the keys before it
-# name the step that yielded them.
+# name the step that yielded them. `json()` around a subquery: newer SQLite takes what comes out of one for a text.
 OP_LEVELS = """
 CREATE VIEW op_levels AS
 SELECT marks.run, run_id, node.value ->> '$.name' AS op, coalesce(node.value -> '$.scope', '[]') AS scope,
        (SELECT json_group_array(json_object(
             'op', level.value ->> '$.node', 'output', level.value ->> '$.output',
-            'at', (SELECT json_group_array(own.key) FROM json_each(graph, '$.nodes') AS maker
-                   JOIN json_each(maker.value, '$.scope') AS theirs
-                   JOIN json_each(node.value, '$.scope') AS own ON own.value = theirs.value
-                   WHERE maker.value ->> '$.name' = level.value ->> '$.node')))
+            'at', json((SELECT json_group_array(own.key) FROM json_each(graph, '$.nodes') AS maker
+                        JOIN json_each(maker.value, '$.scope') AS theirs
+                        JOIN json_each(node.value, '$.scope') AS own ON own.value = theirs.value
+                        WHERE maker.value ->> '$.name' = level.value ->> '$.node'))))
         FROM json_each(node.value, '$.scope') AS level) AS levels,
        (SELECT json_group_array(output.value ->> '$.name') FROM json_each(node.value, '$.outputs') AS output
         WHERE output.value ->> '$.dynamic') AS dynamic
@@ -292,8 +292,8 @@ proofs AS (
     JOIN nodes AS readers ON readers.run = proofs.run AND readers.op = proofs.op
 ), wholes AS (
     SELECT sources.*, iif(pieces, json_insert(levels_of, '$[#]', json(last)), levels_of) AS whole,
-           iif(pieces, json_insert(below, '$[#]', json_object('op', source, 'output', output, 'at', (
-                SELECT json_group_array(one.key) FROM json_each(levels_of) AS one))), below) AS levels
+           iif(pieces, json_insert(below, '$[#]', json_object('op', source, 'output', output, 'at', json((
+                SELECT json_group_array(one.key) FROM json_each(levels_of) AS one)))), below) AS levels
     FROM sources
 ), readings AS (
     SELECT wholes.*, json_array_length(whole) AS depth, (
