@@ -107,17 +107,19 @@ class Engine:
 
     def run(self) -> None:
         """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
-        self._executor.open(self._outputs, self._brief)
+        executor = self._executor
+        executor.open(self._outputs, self._brief)
         try:
             while True:
                 self._start_ready()
-                if self._running and self._stops_at_once():
+                if self._running and not executor.is_inline and self._stops_at_once():
                     break
                 if self._running:
-                    if self._executor.has_room or self._recorder.is_due():
+                    may_wait = executor.has_room or not executor.is_inline
+                    if may_wait and (executor.has_room or self._recorder.is_due()):
                         # Nothing can be started: what is known goes on disk before the wait.
                         self._recorder.commit()
-                    told = self._executor.next_message(self._patience_s())
+                    told = executor.next_message(self._patience_s() if may_wait else None)
                     if told is not None:
                         self._take(told)
                     else:
@@ -166,9 +168,7 @@ class Engine:
         return bool(self._stop) or (self._fail_fast and bool(self._state.failures))
 
     def _stops_at_once(self) -> bool:
-        """True when a stop was requested, and steps have had their time to end."""
-        if self._executor.is_inline:
-            return False
+        """True when a stop was requested, and steps that run elsewhere have had their time to end."""
         self._must_stop()
         if not self._stop:
             return False
@@ -187,7 +187,8 @@ class Engine:
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
         self._running += 1
-        self._limits.started(node.name)
+        if self._limits.are_any:
+            self._limits.started(node.name)
         losses = self._state.losses.get(step, 0) if self._state.losses else 0
         self._executor.submit(self._brief.ticket(context, arguments, step_key, losses))
 
@@ -252,7 +253,7 @@ class Engine:
     def _take(self, told: Told) -> None:
         if told.is_last:
             self._running -= 1
-            if not (told.events and isinstance(told.events[-1], HookSucceeded | HookFailed)):
+            if self._limits.are_any and not _is_of_hook(told):
                 self._limits.ended(_step(told.step_key).node)
         if told.messages:
             self._recorder.note(told.messages)
@@ -406,6 +407,10 @@ def _label(event: OutputStored | DynamicOutputStored) -> str:
     if isinstance(event, DynamicOutputStored):
         return str(StepId(event.output, (event.mapping_key,)))
     return event.output
+
+
+def _is_of_hook(told: Told) -> bool:
+    return bool(told.events) and isinstance(told.events[-1], HookSucceeded | HookFailed)
 
 
 def _step(step_key: str) -> StepId:

@@ -44,6 +44,8 @@ class Limits:
         )
         """Those that are limited by themselves."""
         self._most_of_run = inf if job.max_concurrent is None else job.max_concurrent
+        self.are_any = bool(self.nodes) or job.max_concurrent is not None
+        """False where nothing is limited, and nothing has to be counted."""
         self._running_in_all = 0
         self._running: Counter[_Group] = Counter()
         self._next_at: dict[str, float] = {}
