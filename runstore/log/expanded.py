@@ -13,6 +13,8 @@ from runstore.log.graph import Graph, Level, Node
 from runstore.log.transitions import PENDING
 
 _ANY: Final[dict[int, str]] = {}
+_IN_ORDER: Final = tuple(range(64))
+"""The places of a key path, as a producer has them whose levels stand in the same order; almost all do."""
 
 
 class StepId(NamedTuple):
@@ -106,7 +108,7 @@ class ExpandedGraph:
         """The keys that a mapped node is cloned for below `prefix`, at the level after those of the prefix's keys."""
         depth = len(prefix)
         level, at = node.scope[depth], self.graph.makers[node.name][depth]
-        path = tuple([prefix[place] for place in at]) if at else ()
+        path = prefix if at == _IN_ORDER[:depth] else tuple([prefix[place] for place in at])
         return self._expansions.get((level.node, level.output, path))
 
     def maker(self, node: Node, prefix: KeyPath) -> StepId:
