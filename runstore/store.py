@@ -355,7 +355,7 @@ class RunStore:
 
         Raises ConfigError where its outputs cannot be opened, or where those of another run of that id lie already.
         """
-        if self.base(event.base).is_used():
+        if self.base(event.base).is_used() and not self.has_run(run_id):
             raise ConfigError(
                 f"there are outputs at {self._address(event.base)}, though no run {run_id!r} is in {self._place()}: "
                 "they are those of a run in another store, or what is left of one. Choose another --run-id or "

@@ -76,7 +76,7 @@ def _prepared(target: Base) -> Mapping[str, int]:
     """Path -> size of what is at the target; the half-written files of a killed process make way."""
     found = {one.path: one.size_bytes for one in target.found()}
     target.delete([path for path in found if _is_half_written(path)])
-    for path, upload, _ in target.unfinished():
+    for path, upload in target.unfinished():
         target.abort(path, upload)
     return found
 

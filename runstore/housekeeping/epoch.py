@@ -53,6 +53,6 @@ def delete(recorder: Recorder, base: Base, paths: Sequence[str]) -> None:
 def abort_uploads(base: Base) -> int:
     """Throw away what a killed process has sent in parts and not completed; how many there were."""
     uploads = base.unfinished()
-    for path, upload, _ in uploads:
+    for path, upload in uploads:
         base.abort(path, upload)
     return len(uploads)

@@ -9,8 +9,6 @@ class Found(NamedTuple):
 
     path: str
     size_bytes: int
-    age_s: float
-    """Since it was last written, by this machine's clock."""
 
 
 class Base(Protocol):
@@ -53,8 +51,8 @@ class Base(Protocol):
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects; those that are not there are no error."""
 
-    def unfinished(self, path: str = "") -> list[tuple[str, str, float]]:
-        """(path, upload, age in seconds) of uploads in parts that were not ended, of all objects or of one."""
+    def unfinished(self, path: str = "") -> list[tuple[str, str]]:
+        """(path, upload) of uploads in parts that were not ended, of all objects or of one."""
 
     def abort(self, path: str, upload: str) -> None:
         """Throw the parts of an unfinished upload away."""

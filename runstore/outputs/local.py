@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Sequence
 
 from runstore import failpoints
@@ -119,7 +118,7 @@ class LocalBase:
                 with contextlib.suppress(FileNotFoundError):
                     facts = os.lstat(f"{folder}/{name}")
                     path = f"{folder}/{name}"[len(self.root) + 1 :]
-                    yield Found(path, facts.st_size, time.time() - facts.st_mtime)
+                    yield Found(path, facts.st_size)
 
     def is_used(self) -> bool:
         """True where there is anything below."""
@@ -149,7 +148,7 @@ class LocalBase:
                 self._known.discard(f"{self.root}/{folder}")
                 folder = folder.rpartition("/")[0]
 
-    def unfinished(self, path: str = "") -> list[tuple[str, str, float]]:
+    def unfinished(self, path: str = "") -> list[tuple[str, str]]:
         """None: what a killed process has half-written is a file, and found as one."""
         return []
 

@@ -4,7 +4,6 @@ One request writes an object whole, and an answer to it is the confirmation; not
 """
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -98,7 +97,7 @@ class RemoteBase:
         listed = self._requests.ask(self.root, find)
         for name, facts in listed.items():
             path = str(name).removeprefix(self._prefix).lstrip("/")
-            yield Found(path, int(facts.get("size") or 0), _age_s(facts))
+            yield Found(path, int(facts.get("size") or 0))
 
     def is_used(self) -> bool:
         """Never known beforehand: who writes where another run has written is told then."""
@@ -111,7 +110,7 @@ class RemoteBase:
                 remove = partial(self._filesystem.rm_file, self._at(path))
                 self._requests.ask(self.describe(path), remove)
 
-    def unfinished(self, path: str = "") -> list[tuple[str, str, float]]:
+    def unfinished(self, path: str = "") -> list[tuple[str, str]]:
         """None: one request writes an object."""
         return []
 
@@ -155,15 +154,6 @@ class RemoteBase:
 
     def _size_of(self, path: str) -> int:
         return int(self._filesystem.info(self._at(path))["size"])
-
-
-def _age_s(facts: Mapping[str, Any]) -> float:
-    """Since an object was written; endless where the service does not say when."""
-    names = ("LastModified", "last_modified", "mtime", "updated", "created")
-    written: Any = next((facts[name] for name in names if facts.get(name)), None)
-    if hasattr(written, "timestamp"):
-        written = written.timestamp()
-    return time.time() - written if isinstance(written, (int, float)) else float("inf")
 
 
 def is_precondition(error: BaseException) -> bool:

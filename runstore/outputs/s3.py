@@ -8,7 +8,6 @@ a range, HEAD, and multipart uploads that are aborted where they fail. Trying ag
 import base64
 import contextlib
 import hashlib
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +17,7 @@ from runstore.credentials import learn_environment
 from runstore.errors import OutputMissing, StorageFailed
 from runstore.outputs.base import Found
 from runstore.outputs.remote import IN_FLIGHT, RemoteBase, is_precondition
-from runstore.outputs.requests import refused
+from runstore.outputs.requests import code_of, refused
 
 MULTIPART_BYTES = 8 * 2**20
 """An object of more is sent in parts of so many bytes."""
@@ -35,6 +34,7 @@ _CLIENT = {
     "response_checksum_validation": "when_required",
 }
 _UNCONDITIONAL_CODES = ("NotImplemented", "501")
+"""How a service says that it does not know the condition of a write."""
 
 
 class S3Base(RemoteBase):
@@ -71,7 +71,7 @@ class S3Base(RemoteBase):
         except OSError as error:
             if is_precondition(error):
                 raise FileExistsError(self.describe(path)) from None
-            if not self.conditional or not _lacks_conditions(error):
+            if not self.conditional or code_of(error) not in _UNCONDITIONAL_CODES:
                 raise
             self.conditional = False
             self._send(path, data, sha256)
@@ -122,8 +122,10 @@ class S3Base(RemoteBase):
 
     def _abort_all(self, path: str, upload: str) -> None:
         """Throw the parts away, also of an upload whose id got lost on its way here; `prune` finds the rest."""
-        with contextlib.suppress(StorageFailed):
-            uploads = [upload] if upload else [one for _, one, _ in self.unfinished(path)]
+        with contextlib.suppress(
+            StorageFailed, FileNotFoundError
+        ):  # what went wrong before is the news
+            uploads = [upload] if upload else [one for _, one in self.unfinished(path)]
             for one in uploads:
                 self.abort(path, one)
 
@@ -166,24 +168,19 @@ class S3Base(RemoteBase):
                 self.root, partial(self._ask, "list_objects_v2", Prefix=prefix, **more)
             )
             for one in page.get("Contents", ()):
-                age_s = time.time() - one["LastModified"].timestamp()
-                yield Found(one["Key"].removeprefix(prefix), int(one["Size"]), age_s)
+                yield Found(one["Key"].removeprefix(prefix), int(one["Size"]))
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def unfinished(self, path: str = "") -> list[tuple[str, str, float]]:
-        """(path, upload, age in seconds) of multipart uploads that were not ended, of all objects or of one."""
+    def unfinished(self, path: str = "") -> list[tuple[str, str]]:
+        """(path, upload) of multipart uploads that were not ended, of all objects or of one."""
         prefix = self._key(path)
         page = self._requests.ask(
             self.root, lambda: self._ask("list_multipart_uploads", Prefix=prefix)
         )
         return [
-            (
-                one["Key"].removeprefix(self._key("")),
-                one["UploadId"],
-                time.time() - one["Initiated"].timestamp(),
-            )
+            (one["Key"].removeprefix(self._key("")), one["UploadId"])
             for one in page.get("Uploads", ())
         ]
 
@@ -224,11 +221,5 @@ class S3Base(RemoteBase):
     def remove(self) -> None:
         """Delete everything below this base, unfinished uploads among it."""
         self.delete([found.path for found in self.found()])
-        for path, upload, _ in self.unfinished():
+        for path, upload in self.unfinished():
             self.abort(path, upload)
-
-
-def _lacks_conditions(error: OSError) -> bool:
-    """True where a service says that it does not know the condition of a write."""
-    response = getattr(error.__cause__ or error, "response", None) or {}
-    return response.get("Error", {}).get("Code") in _UNCONDITIONAL_CODES
