@@ -27,6 +27,7 @@ from runstore.keys import check_run_id
 from runstore.log.claims import Claim, Claims
 from runstore.log.codec import LogDigest, decode
 from runstore.log.database import LOG_NAME, Cursor, Database
+from runstore.log.digest_index import DigestIndex
 from runstore.log.event_log import EventLog, Row, row_id
 from runstore.log.events import (
     DELETION_REASONS,
@@ -381,6 +382,7 @@ class RunStore:
             begun = "INSERT INTO runs (id) VALUES (?) RETURNING run"
             run = connection.execute(begun, (header.run,)).fetchone()[0]
             EventLog(database).append(connection, run, 1, [body for _, body in rows])
+            DigestIndex(database).fill(connection, run)
         return header.run
 
     def sketch(self, run_id: str, event: RunStarted) -> Recorder:
@@ -466,6 +468,7 @@ class RunStore:
                 connection.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
             rows = "DELETE FROM events WHERE row_id > ? AND row_id < ?"
             connection.execute(rows, (row_id(run), row_id(run + 1)))
+            DigestIndex(database).forget(connection, run)
 
     # Opening and closing
 

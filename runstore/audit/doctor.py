@@ -19,6 +19,7 @@ from runstore.credentials import Options
 from runstore.errors import RunStoreError, StoreNotFound
 from runstore.log.claims import Claim
 from runstore.log.database import LOCK_NAME, LOG_NAME, Database
+from runstore.log.digest_index import DigestIndex
 from runstore.log.medium import file_system, refuse_network_disk
 from runstore.outputs.output_store import open_base
 from runstore.outputs.urls import below, public_url, scheme_of
@@ -143,11 +144,24 @@ def _log(database: Database) -> Iterator[Check]:
     else:
         fact = f"quick_check: {'; '.join(found[:3])}"
         yield Check("database", "problem", fact, f"restore {LOG_NAME} from a copy")
+    yield from _digest_index(database)
     columns = "claims.run, epoch, host, boot, pid, pid_started, heartbeat, cancel_requested"
     rows = database.query(f"{_CLAIMS.format(columns=columns)} ORDER BY run")
     for run_id, is_housekeeping, *claim in rows.fetchall():
         yield _claim(run_id, Claim(*claim), is_housekeeping=bool(is_housekeeping))
     yield from _reuse(database)
+
+
+def _digest_index(database: Database) -> Iterator[Check]:
+    """By which `who` finds bytes: derived from the log, so that it may be dropped and is filled in anew."""
+    wrong = DigestIndex(database).differences()
+    if wrong:
+        yield Check(
+            "digest index",
+            "problem",
+            f"{wrong:,} entries disagree with the log or are missing, so `runstore who` may miss what was stored",
+            f"sqlite3 {LOG_NAME} 'DELETE FROM digest_index; DELETE FROM digest_index_ends'",
+        )
 
 
 def _reuse(database: Database) -> Iterator[Check]:

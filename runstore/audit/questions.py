@@ -61,7 +61,8 @@ QUESTIONS = (
         "Which attempt wrote these bytes, in whichever run?",
         "SELECT (SELECT id FROM runs WHERE runs.run = events.run) AS run_id, seq, step, key,\n"
         "       coalesce(body ->> '$.attempt', 1) AS attempt, epoch\n"
-        "FROM events WHERE sha8 = substr(:sha256, 1, 8) AND body ->> '$.reference.sha256' = :sha256",
+        "FROM events WHERE row_id IN (SELECT row_id FROM digests WHERE sha8 = substr(:sha256, 1, 8))\n"
+        "AND body ->> '$.reference.sha256' = :sha256",
     ),
     Question(
         "made_from",

@@ -24,11 +24,13 @@ from runstore.outputs.addresses import file_name, key_of
 from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore
 
-# All events that store bytes whose sha256 begins so: by `ix_sha`, then by the rest of what is known of the digest.
-_SAME = "sha8 = substr(?1, 1, 8) AND substr(body ->> '$.reference.sha256', 1, length(?1)) = ?1"
-_COUNT = f"SELECT count(*) FROM events WHERE {_SAME}"
+# All events that store bytes whose sha256 begins so: by its first eight digits, then by the rest of what is known.
+_SAME = """
+FROM events WHERE row_id IN (SELECT row_id FROM digests WHERE sha8 = substr(?1, 1, 8))
+AND substr(body ->> '$.reference.sha256', 1, length(?1)) = ?1"""
+_COUNT = f"SELECT count(*) {_SAME}"
 _BYTES = f"""
-SELECT (SELECT id FROM runs WHERE run = row_id >> 32), seq, body FROM events WHERE {_SAME} ORDER BY row_id LIMIT ?2"""
+SELECT (SELECT id FROM runs WHERE run = row_id >> 32), seq, body {_SAME} ORDER BY row_id LIMIT ?2"""
 # For an address that does not say its step, since its names were cut: one reading of the run.
 _PATH = "SELECT seq, body FROM events WHERE row_id > ? AND row_id < ? AND body ->> '$.reference.path' = ?"
 

@@ -9,6 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import islice
 
@@ -19,6 +20,7 @@ from runstore.errors import LogDamaged, RunAlive, StorageFailed
 from runstore.log.claims import BEAT_S, Claims
 from runstore.log.codec import LogDigest, decode, decode_reference, encode
 from runstore.log.database import CommitUncertain, Connection, Database
+from runstore.log.digest_index import DigestIndex
 from runstore.log.event_log import EventLog
 from runstore.log.events import EPOCH_KINDS, STORES, AnyEvent, RunStarted
 from runstore.log.expanded import StepId
@@ -51,6 +53,7 @@ class Recorder:
         self._database = database
         self._log = EventLog(database)
         self._claims = Claims(database)
+        self._digests = DigestIndex(database)
         self._run = run
         self._digest = digest
         self._pending: list[str] = []
@@ -166,6 +169,7 @@ class Recorder:
         try:
             with self._database.transaction(full=full) as connection:
                 self._log.append(connection, self._run, self._first_pending, self._pending)
+                self._digests.appended(connection, self._run, len(self._pending))
                 if self._messages:
                     Messages(self._database).add(
                         connection, self._run, self.state.epoch, self._messages
@@ -244,6 +248,9 @@ class Recorder:
         except StorageFailed:
             self._claims.drop(self._run, self.state.epoch)
             raise
+        # What is not filled in is found all the same, so a disk that is full now fails nobody.
+        with suppress(StorageFailed), self._database.transaction(full=False) as connection:
+            self._digests.fill(connection, self._run)
 
 
 class _NearReferences:

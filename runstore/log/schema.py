@@ -33,17 +33,27 @@ CREATE TABLE events (
     seq    INTEGER GENERATED ALWAYS AS (row_id & 4294967295) VIRTUAL,
     epoch  INTEGER GENERATED ALWAYS AS (body ->> '$.epoch') STORED,
     step   TEXT GENERATED ALWAYS AS (body ->> '$.step') VIRTUAL,
-    key    TEXT GENERATED ALWAYS AS (body ->> '$.mapping_key') VIRTUAL,
-    sha8   TEXT GENERATED ALWAYS AS (substr(body ->> '$.reference.sha256', 1, 8)) VIRTUAL
+    key    TEXT GENERATED ALWAYS AS (body ->> '$.mapping_key') VIRTUAL
 ) STRICT"""
 
 # Where the events of a step are, one entry for each row: what happened to the step itself (`key` is null), apart from
 # what it yielded under each key, however many these are; and what happened to the run as a whole (`step` is null too).
 STEP_INDEX = "CREATE INDEX ix_step ON events (run, step, key)"
 
-# Which events store certain bytes, by the first eight digits of their sha256; whoever asks compares the others.
-# Entries come in no order, so it costs a page in nearly every commit: there is no further index.
-SHA_INDEX = "CREATE INDEX ix_sha ON events (sha8) WHERE sha8 IS NOT NULL"
+# Which events store certain bytes, by the first eight digits of their sha256; whoever asks compares the others. Derived
+# from `events` and filled in behind its end (`digest_index.py`): digests come in no order, so an index of `events`
+# itself would cost two pages in nearly every commit. `last` is the row up to which the entries of a run are there.
+DIGEST_INDEX = """
+CREATE TABLE digest_index (
+    sha8   TEXT NOT NULL,
+    row_id INTEGER NOT NULL,
+    PRIMARY KEY (sha8, row_id)
+) STRICT, WITHOUT ROWID"""
+DIGEST_INDEX_ENDS = """
+CREATE TABLE digest_index_ends (
+    run  INTEGER PRIMARY KEY,
+    last INTEGER NOT NULL
+) STRICT"""
 
 # Appending means: the next seq of a known run, of an epoch that is not over. Plain triggers against UPDATE and DELETE
 # would let INSERT OR REPLACE rewrite history; this one does not. It runs at every append, so it is one lookup.
@@ -105,7 +115,8 @@ STATISTICS = [
     ("runs", None, "1000"),
     ("events", None, "1000000"),
     ("events", "ix_step", "1000000 100000 4 4"),
-    ("events", "ix_sha", "500000 2"),
+    ("digest_index", "digest_index", "500000 2 1"),
+    ("digest_index_ends", None, "1000"),
 ]
 
 OBJECTS = {
@@ -113,8 +124,9 @@ OBJECTS = {
     "events": EVENTS,
     "claims": CLAIMS,
     "messages": MESSAGES,
+    "digest_index": DIGEST_INDEX,
+    "digest_index_ends": DIGEST_INDEX_ENDS,
     "ix_step": STEP_INDEX,
-    "ix_sha": SHA_INDEX,
     "events_append": APPEND_TRIGGER,
     "events_no_update": UPDATE_TRIGGER,
     "events_no_delete": DELETE_TRIGGER,

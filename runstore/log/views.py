@@ -32,6 +32,16 @@ SELECT runs.id AS run_id, seq, body ->> '$.kind' AS kind, epoch, body ->> '$.tim
        body ->> '$.attempt' AS attempt, body ->> '$.reference.sha256' AS sha256, body, events.run
 FROM runs JOIN events ON events.row_id BETWEEN runs.run << 32 AND runs.run << 32 | 4294967295"""
 
+# Which rows store bytes whose sha256 begins so: the entries of the digest index, and the rows that wait for theirs.
+DIGESTS = """
+CREATE VIEW digests AS
+SELECT sha8, row_id FROM digest_index
+UNION ALL
+SELECT substr(body ->> '$.reference.sha256', 1, 8), row_id
+FROM runs LEFT JOIN digest_index_ends AS ends ON ends.run = runs.run
+JOIN events ON row_id BETWEEN coalesce(last, runs.run << 32) + 1 AND runs.run << 32 | 4294967295
+WHERE body ->> '$.reference' IS NOT NULL"""
+
 # One row per run, from its first and last event; a row of housekeeping, which may stand behind the end, repeats it.
 RUN_LIST = """
 CREATE VIEW run_list AS
@@ -143,7 +153,7 @@ lost AS MATERIALIZED (
                 ('StepSucceeded', 'StepFailed', 'StepRetried', 'StepStarted', 'StepReused')
             ORDER BY row_id LIMIT 1) AS ended
     FROM runs JOIN events ON events.row_id BETWEEN runs.run << 32 AND runs.run << 32 | 4294967295
-    WHERE sha8 IS NOT NULL
+    WHERE body ->> '$.reference' IS NOT NULL
 ), marked AS (
     SELECT stored.*, max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) AS undone,
            body ->> '$.output' || iif(key IS NULL, '', '[' || {_escaped("key")} || ']') AS label
@@ -253,7 +263,7 @@ LINEAGE = """
 CREATE VIEW lineage AS
 SELECT out.run_id, out.seq, out.step, out.output, out.key, out.path, out.accepted,
        substr(input.fullkey, 10) AS input, source.seq AS source_seq, source.body ->> '$.kind' AS source_kind,
-       iif(source.sha8 IS NULL, NULL, source.step) AS source_step,
+       iif(source.body ->> '$.reference' IS NULL, NULL, source.step) AS source_step,
        coalesce(source.body ->> '$.output', source.body ->> '$.source') AS source_output,
        source.key AS source_key, source.body ->> '$.reference.path' AS source_path
 FROM outputs AS out JOIN runs ON runs.id = out.run_id
@@ -312,6 +322,7 @@ FROM readings JOIN json_each({_walk("readings.levels", "readings.run", "readings
 
 VIEWS = {
     "event_list": EVENT_LIST,
+    "digests": DIGESTS,
     "run_list": RUN_LIST,
     "run_marks": RUN_MARKS,
     "invalidations": INVALIDATIONS,

@@ -97,14 +97,15 @@ def test_who_wrote_at_an_address_that_holds_other_bytes(audited: Audited, tmp_pa
 
 
 def test_who_is_answered_from_the_index(store: RunStore) -> None:
-    """A digest is looked up in `ix_sha`; no plan walks the log."""
+    """A digest is looked up in `digest_index`; of the log no more is read than the rows behind its end."""
     from runstore.audit import who as question  # noqa: F401
     from runstore.audit.who import _BYTES, _COUNT
 
     for sql, parameters in ((_BYTES, ("0" * 64, 1)), (_COUNT, ("0" * 64,))):
         plan = " ".join(row[3] for row in store.query("EXPLAIN QUERY PLAN " + sql, parameters))
-        assert "ix_sha" in plan
-        assert "SCAN" not in plan
+        assert "SEARCH digest_index USING PRIMARY KEY (sha8=?)" in plan
+        assert "SEARCH events USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)" in plan
+        assert "SCAN events" not in plan
 
 
 # lineage

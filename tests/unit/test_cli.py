@@ -1,7 +1,9 @@
 """The command, called in this process: what it prints, and its exit codes."""
 
+import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -465,6 +467,21 @@ def test_rm_asks_and_deletes(succeeded: Call, tmp_path: Path) -> None:
     assert "deleted run" in succeeded("rm", "last", "--yes").output
     assert json.loads(succeeded("runs", "--json").output) == []
     assert list((tmp_path / ".runstore" / "outputs").glob("**/*.json")) == []
+
+
+def test_doctor_holds_the_digest_index_against_the_log(succeeded: Call, tmp_path: Path) -> None:
+    """Entries that were dropped are a problem; what doctor says to type mends it, and `who` finds the bytes again."""
+    (output,) = (tmp_path / ".runstore" / "outputs").glob("*/total/result.*")
+    digest = hashlib.sha256(output.read_bytes()).hexdigest()
+    who = succeeded("who", digest, "--json").output
+    log = sqlite3.connect(tmp_path / ".runstore" / "runs.db", isolation_level=None)
+    log.execute("DELETE FROM digest_index")
+    report = json.loads(succeeded("doctor", "--json", code=1).output)
+    (check,) = [check for check in report if check["verdict"] == "problem"]
+    log.executescript(check["remedy"].split("'")[1])
+    log.close()
+    succeeded("doctor")
+    assert succeeded("who", digest, "--json").output == who
 
 
 def test_doctor_finds_open_permissions(succeeded: Call, tmp_path: Path) -> None:
