@@ -30,7 +30,7 @@ from runstore.log.events import (
 )
 from runstore.log.expanded import StepId
 from runstore.log.graph import Node
-from runstore.log.state import lost_keys_of
+from runstore.log.step_states import lost_keys_of
 from runstore.log.transitions import FAILED, PENDING, RUNNING, STEP_TRANSITIONS, SUCCEEDED, WAITING
 
 
