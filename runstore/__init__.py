@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     )
     from runstore.outputs.reference import OutputReference
     from runstore.outputs.serializers import Serializer, register_serializer, serializer
-    from runstore.store import RunStore, RunSummary
+    from runstore.store import RunStore
+    from runstore.stored_runs import RunSummary
     from runstore.version import __version__
 
 _HOMES = {
     "OutputReference": "outputs.reference",
     "RunStore": "store",
-    "RunSummary": "store",
+    "RunSummary": "stored_runs",
     "Serializer": "outputs.serializers",
     "__version__": "version",
     "register_serializer": "outputs.serializers",

@@ -9,7 +9,7 @@ import pytest
 
 from execution import DynamicOut, DynamicOutput, RetryPolicy, execute, job, op, resume
 from execution.executors import in_process
-from runstore import RunStore, StorageFailed, TransferFailed, store
+from runstore import RunStore, StorageFailed, TransferFailed, bases
 from runstore.log.events import (
     DynamicOutputStored,
     OutputStored,
@@ -67,7 +67,7 @@ def far(monkeypatch: pytest.MonkeyPatch) -> type[Far]:
     class Here(Far):
         """Of this test."""
 
-    monkeypatch.setattr(store, "open_base", lambda url, **_: Here(url))
+    monkeypatch.setattr(bases, "open_base", lambda url, **_: Here(url))
     return Here
 
 

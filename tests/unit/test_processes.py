@@ -20,7 +20,7 @@ from execution.executors.worker_process import opening
 from execution.running import inputs
 from execution.running.brief import Brief
 from execution.running.told import Told
-from runstore import ConfigError, RunStore, store
+from runstore import ConfigError, RunStore, bases
 from runstore.log.claims import process_started
 from runstore.log.events import (
     UNSTAMPED,
@@ -305,8 +305,8 @@ def test_no_secret_travels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         opened.append((url, dict(options)))
         return original(str(tmp_path / "outputs"), durable=durable)
 
-    original = store.open_base
-    monkeypatch.setattr(store, "open_base", open_base)
+    original = bases.open_base
+    monkeypatch.setattr(bases, "open_base", open_base)
     (tmp_path / "pyproject.toml").write_text(
         f'[tool.runstore]\noutputs = "ftp://me:{SECRET}@host/out"\n'
         f'[tool.runstore.storage]\npassword = "{SECRET}"\n'
@@ -329,9 +329,9 @@ def test_credentials_of_one_process_alone_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A URL with credentials that no worker could find again leads to no worker."""
-    original = store.open_base
+    original = bases.open_base
     monkeypatch.setattr(
-        store,
+        bases,
         "open_base",
         lambda url, *, durable, options: original(str(tmp_path), durable=durable),
     )

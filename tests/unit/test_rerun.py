@@ -45,7 +45,7 @@ from runstore.log.events import (
     StepStarted,
 )
 from runstore.log.recorder import Recorder
-from runstore.store import _USERS
+from runstore.stored_runs import _USERS
 
 NODES = ("fan_out", "echo", "shout", "total", "after")
 EXPECTED = {
