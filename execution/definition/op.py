@@ -1,15 +1,10 @@
 """`@op`: a function, what goes into it and what comes out. Read once, from signature and annotations (rule D2)."""
 
-import ast
-import hashlib
 import inspect
 import keyword
-import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, overload
-
-import msgspec
 
 from execution.definition.annotations import (
     annotated_outputs,
@@ -19,6 +14,7 @@ from execution.definition.annotations import (
     is_stream,
 )
 from execution.definition.bounds import checked_count, checked_rate, checked_timeout
+from execution.definition.code_digest import code_digest
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
 from execution.definition.hooks import HookDefinition
@@ -244,12 +240,7 @@ class OpDefinition:
 
         Sixteen hexadecimal digits. Functions that the op calls are not seen.
         """
-        text = (
-            f"version {self._version}"
-            if self._version is not None
-            else _normal_source(self.function) + _defaults_text(self.defaults)
-        )
-        return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+        return code_digest(self.function, self._version, self.defaults)
 
     @cached_property
     def declared(self) -> dict[str, Any]:
@@ -366,14 +357,6 @@ def op(
     return decorate if compute_fn is None else decorate(compute_fn)
 
 
-def _defaults_text(defaults: Mapping[str, Any]) -> str:
-    """What `In` declares in place of defaults of the function, whose source has its own."""
-    try:
-        return msgspec.json.encode(defaults).decode() if defaults else ""
-    except (TypeError, ValueError):
-        return ", ".join(defaults)
-
-
 def is_nothing(one: Any) -> bool:
     """True for a declared input that carries no value."""
     return getattr(one, "declared", None) is Nothing
@@ -382,16 +365,3 @@ def is_nothing(one: Any) -> bool:
 def _unpassed(name: str) -> inspect.Parameter:
     """An input that stands after those of the function, and that nobody has to connect."""
     return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-
-
-def _normal_source(function: Callable[..., Any]) -> str:
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
-    except (OSError, TypeError, SyntaxError):
-        code = getattr(function, "__code__", None)
-        return repr((code.co_code, code.co_names)) if code else repr(function)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.decorator_list = []
-            break
-    return ast.unparse(tree)

@@ -8,22 +8,21 @@ nobody has to be told (rule F2). The order is that of rule X4, so that a chain f
 import heapq
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from itertools import count, groupby
+from itertools import count
 from operator import itemgetter
 from typing import NamedTuple
 
 from execution.planning.collects import OPEN, READY, SKIP, Progress, readiness
+from execution.planning.waking import arguments_of, gates_of, woken_by
 from runstore.keys import KeyPath
 from runstore.log.columns import Expansion, Steps
 from runstore.log.expanded import StepId
-from runstore.log.graph import FromCollect, Level, Node, Wire
+from runstore.log.graph import FromCollect, Node, Wire
 from runstore.log.state import RunState
 from runstore.log.transitions import FAILED, PENDING, SKIPPED, SUCCEEDED
 
 _Order = tuple[bool, tuple[int, ...], int, int, int]
 """Late or not, ordinals of the keys, minus the depth, place in the definition, and a number that no two share."""
-_Shared = tuple[tuple[int, int], ...]
-"""(place in the reader's key path, place in the producer's) of each key that both have."""
 
 
 class Decision(NamedTuple):
@@ -32,16 +31,6 @@ class Decision(NamedTuple):
     node: Node
     step: StepId
     skip: str = ""
-
-
-class _Waking(NamedTuple):
-    """A node to look at when a step settles."""
-
-    reader: Node
-    shared: _Shared | None
-    """The keys that both have; None for all keys of both."""
-    at_last: bool
-    """It only collects these steps: nothing to see before the last one below their key path has settled."""
 
 
 class _Cursor(NamedTuple):
@@ -64,14 +53,6 @@ _Entry = tuple[_Order, KeyPath, _Cursor | None, Iterator[KeyPath] | None]
 """A step, or the next of a cursor, and the prefixes that come after it."""
 
 
-class _Argument(NamedTuple):
-    """The wires of one argument; several where it is a fan-in list."""
-
-    name: str
-    wires: tuple[Wire, ...]
-    has_constant: bool
-
-
 class Scheduler:
     """The queue of ready steps. Tell it what settled; take what comes next."""
 
@@ -89,10 +70,10 @@ class Scheduler:
         self._progress: Progress = {}
         self._index = {node.name: index for index, node in enumerate(graph.nodes)}
         self._arguments = {
-            node.name: _arguments_of(node, graph.wires[node.name]) for node in graph.nodes
+            node.name: arguments_of(node, graph.wires[node.name]) for node in graph.nodes
         }
-        self._gates = {node.name: _gates_of(node, graph.wires[node.name]) for node in graph.nodes}
-        self._waking = {node.name: self._woken_by(node) for node in graph.nodes}
+        self._gates = {node.name: gates_of(node, graph.wires[node.name]) for node in graph.nodes}
+        self._waking = {node.name: woken_by(node, graph) for node in graph.nodes}
         self.rebuild()
 
     def rebuild(self) -> None:
@@ -153,24 +134,6 @@ class Scheduler:
         node, prefix = self._graph.by_name[step.node], step.key_path[:-1]
         expansion = self._state.expansion_under(node, prefix) if node.scope else None
         return expansion is None or self._state.steps(node, prefix).settled >= len(expansion)
-
-    def _woken_by(self, node: Node) -> list[_Waking]:
-        """The nodes to look at when a step of `node` settles."""
-        levels = {Level(node.name, output) for output in self._graph.dynamic_outputs[node.name]}
-        woken: list[_Waking] = []
-        for reader in self._graph.nodes:
-            wires = [
-                wire
-                for wire in self._graph.wires[reader.name]
-                if wire.producer is node or levels.intersection(_collect_levels(wire))
-            ]
-            found = {_shared(wire, node) for wire in wires}
-            at_last = not levels and all(isinstance(wire.source, FromCollect) for wire in wires)
-            least = [one for one in found if not any(set(other) < set(one) for other in found)]
-            for shared in sorted(least):
-                same = reader.scope == node.scope and len(shared) == len(reader.scope)
-                woken.append(_Waking(reader, None if same and reader.scope else shared, at_last))
-        return woken
 
     # Into the queue
 
@@ -339,39 +302,3 @@ class Scheduler:
         if status == SUCCEEDED:
             return READY if wire.pieces or columns.outputs[wire.source.output][slot] else SKIP
         return SKIP if status == SKIPPED else OPEN
-
-
-def _collect_levels(wire: Wire) -> set[Level]:
-    """The levels that a collect goes over, and those left to it: where the ones are empty, the others alone make the
-    reader ready.
-    """
-    if not isinstance(wire.source, FromCollect):
-        return set()
-    return {*wire.scope, *(one.level for one in wire.source.over)}
-
-
-def _shared(wire: Wire, node: Node) -> _Shared:
-    """The keys that the reader at a wire has in common with a step of `node` that it depends on."""
-    return tuple(
-        (at, node.scope.index(level))
-        for level, at in sorted(zip(wire.scope, wire.at, strict=True), key=lambda pair: pair[1])
-        if level in node.scope
-    )
-
-
-def _gates_of(node: Node, wires: tuple[Wire, ...]) -> list[list[Wire]]:
-    """By number of keys: the sources that are the same for all steps that share so many first keys. While one of them
-    is open, none of these steps is ready.
-    """
-    return [
-        [wire for wire in wires if max(wire.at, default=-1) == depth - 1]
-        for depth in range(len(node.scope))
-    ]
-
-
-def _arguments_of(node: Node, wires: tuple[Wire, ...]) -> tuple[_Argument, ...]:
-    sizes = {argument.name: len(argument.singles) for argument in node.inputs}
-    grouped = [
-        (name, tuple(group)) for name, group in groupby(wires, key=lambda wire: wire.argument)
-    ]
-    return tuple(_Argument(name, group, len(group) < sizes[name]) for name, group in grouped)

@@ -12,7 +12,8 @@ from execution.definition.op import OpDefinition
 from execution.errors import StepError
 from execution.running.context import OpContext
 from execution.running.failing import describe_error
-from execution.running.inputs import Argument, load
+from execution.running.inputs import Argument
+from execution.running.loading import load
 from execution.running.resources import OpenResources
 from execution.running.step_log import StepLog
 from execution.running.told import Told

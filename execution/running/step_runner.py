@@ -13,7 +13,8 @@ import msgspec
 from execution.errors import StepTimedOut
 from execution.running.attempt import Attempt
 from execution.running.failing import failed, stops_the_run
-from execution.running.inputs import InputLost, Stream, begin_loading, load
+from execution.running.inputs import InputLost
+from execution.running.loading import Stream, begin_loading, load
 from execution.running.told import Ticket, Told, Wait
 from execution.running.type_checks import check_inputs
 from execution.running.worker import Worker

@@ -8,7 +8,7 @@ from execution.definition.annotations import item_type
 from execution.definition.op import OpDefinition
 from execution.definition.types import misfit
 from execution.errors import WrongType
-from execution.running.inputs import Stream
+from execution.running.loading import Stream
 
 
 def check_inputs(step_key: str, values: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
