@@ -33,6 +33,8 @@ _CLIENT = {
     # Bytes are held against the log's digest; a service's own checksum would make altered ones an error of transfer.
     "response_checksum_validation": "when_required",
 }
+_DIGEST = "sha256"
+"""Of the metadata of an object that was sent in parts: that of the whole, since the checksums of S3 are of parts."""
 _UNCONDITIONAL_CODES = ("NotImplemented", "501")
 """How a service says that it does not know the condition of a write."""
 
@@ -78,33 +80,70 @@ class S3Base(RemoteBase):
 
     def _send(self, path: str, data: bytes, sha256: str, **condition: str) -> None:
         if len(data) > MULTIPART_BYTES:
-            self._send_in_parts(path, data, condition)
+            self._send_in_parts(path, data, sha256, condition)
             return
         checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
         self._ask(
             "put_object", Key=self._key(path), Body=data, ChecksumSHA256=checksum, **condition
         )
 
-    def _send_in_parts(self, path: str, data: bytes, condition: Mapping[str, str]) -> None:
+    def _send_in_parts(
+        self, path: str, data: bytes, sha256: str, condition: Mapping[str, str]
+    ) -> None:
         """Parts are no object before they are completed, and are thrown away where one of them fails."""
         key, upload = self._key(path), ""
         try:
-            upload = self._ask("create_multipart_upload", Key=key)["UploadId"]
+            upload = self._ask("create_multipart_upload", Key=key, Metadata={_DIGEST: sha256})[
+                "UploadId"
+            ]
             with ThreadPoolExecutor(PARTS_IN_FLIGHT) as pool:
                 starts = range(0, len(data), MULTIPART_BYTES)
                 parts = list(
                     pool.map(lambda start: self._send_part(path, data, upload, start), starts)
                 )
-            self._ask(
-                "complete_multipart_upload",
-                Key=key,
-                UploadId=upload,
-                MultipartUpload={"Parts": parts},
-                **condition,
-            )
+            wanted = {"UploadId": upload, "MultipartUpload": {"Parts": parts}, **condition}
+            self._complete(path, wanted, len(data), sha256)
         except BaseException:
             self._abort_all(path, upload)
             raise
+
+    def _complete(self, path: str, wanted: Mapping[str, Any], size_bytes: int, sha256: str) -> None:
+        """Make an object of parts. Where no reply comes the object may stand all the same: then nothing is sent again.
+
+        Raises what `_put` decides about: that there is an object already, that there are no conditional writes.
+        """
+        stands = partial(self._stands, path, size_bytes, sha256)
+        was_asked = False
+
+        def request() -> OSError | None:
+            nonlocal was_asked
+            is_first, was_asked = not was_asked, True
+            try:
+                if is_first or not stands():
+                    self._ask("complete_multipart_upload", Key=self._key(path), **wanted)
+            except (
+                FileNotFoundError
+            ):  # the upload is gone; so it is, too, once it has become the object
+                if not stands():
+                    raise
+            except OSError as error:
+                if is_precondition(error) or code_of(error) in _UNCONDITIONAL_CODES:
+                    return error
+                raise
+            return None
+
+        refusal = self._requests.ask(f"{self.describe(path)}, all parts", request)
+        if refusal is not None:
+            raise refusal
+
+    def _stands(self, path: str, size_bytes: int, sha256: str) -> bool:
+        """True where the service has this very object, by its size and by the digest that was sent along."""
+        try:
+            found = self._ask("head_object", Key=self._key(path))
+        except FileNotFoundError:
+            return False
+        digest = found.get("Metadata", {}).get(_DIGEST)
+        return (int(found["ContentLength"]), digest) == (size_bytes, sha256)
 
     def _send_part(self, path: str, data: bytes, upload: str, start: int) -> dict[str, Any]:
         number = start // MULTIPART_BYTES + 1

@@ -3,6 +3,7 @@
 Each fault comes from a proxy between the run and a real server, and each test asserts that it has happened.
 """
 
+import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 
 from execution import DynamicOut, DynamicOutput, execute, job, op
-from runstore import RunStore, StorageFailed
+from runstore import OutputConflict, RunStore, StorageFailed
 from runstore.log.events import StepSucceeded
 from runstore.outputs import requests
+from runstore.outputs.s3 import S3Base
 from runstore.testing import Failpoint, armed
 from tests.acceptance.test_object_stores import lead_to
 from tests.acceptance.three_stages import finished_steps
@@ -32,6 +34,7 @@ from tests.object_stores.proxy import (
     Proxy,
     Request,
 )
+from tests.object_stores.server import ObjectStore
 
 EACH = 61
 """Writes of a run without a fault, and reads, by a step or by whoever asks for the values."""
@@ -176,6 +179,11 @@ def writes(request: Request) -> bool:
     return request.method in ("PUT", "POST") and "/pieces/" in request.path
 
 
+def completes(request: Request) -> bool:
+    """True for the request that makes an object of its parts."""
+    return request.method == "POST" and "uploadId" in request.query
+
+
 @pytest.mark.parametrize(
     "kind",
     [
@@ -199,6 +207,39 @@ def test_a_large_output_hit_at_each_of_its_requests(
         assert len(fault.fired) == 1
         assert LARGE in objects(moto, bucket).values()
         assert unfinished_uploads(moto, bucket) == []
+
+
+@pytest.mark.parametrize("kind", [REPLY_LOST, RESET, SLOW_DOWN])
+def test_a_large_object_is_sent_once(
+    kind: str, any_store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hit where its parts become one object, it is completed, or found to be there; no part is sent again."""
+    bucket = any_store.fresh_bucket()
+    with Proxy(any_store.port) as proxy:
+        lead_to(monkeypatch, any_store, proxy.endpoint)
+        base = S3Base(f"s3://{bucket}/place")
+        fault = proxy.inject(kind, where=completes)
+        base.write("pieces/large.bin", LARGE, hashlib.sha256(LARGE).hexdigest())
+        assert len(fault.fired) == 1
+        assert len([one for one in proxy.requests if "partNumber" in one.query]) == 2
+        assert len([one for one in proxy.requests if completes(one)]) == 2 - (kind == REPLY_LOST)
+        assert base.read("pieces/large.bin") == LARGE
+    assert unfinished_uploads(any_store, bucket) == []
+
+
+def test_another_object_in_the_place_of_a_large_one(
+    moto: Moto, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What lies there with another digest is no reply that got lost: it is a conflict, and stays as it is."""
+    lead_to(monkeypatch, moto, proxy.endpoint)
+    base = S3Base(f"s3://{moto.fresh_bucket()}/place")
+    other = LARGE[::-1]
+    base.write("large.bin", other, hashlib.sha256(other).hexdigest())
+    fault = proxy.inject(REPLY_LOST, where=completes)
+    with pytest.raises(OutputConflict, match=r"large\.bin holds other bytes"):
+        base.write("large.bin", LARGE, hashlib.sha256(LARGE).hexdigest())
+    assert len(fault.fired) == 1
+    assert base.read("large.bin") == other
 
 
 # The server gone
