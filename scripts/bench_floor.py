@@ -96,7 +96,7 @@ def _events(i: int, value_bytes: int, result_bytes: int) -> list[tuple[int, str]
         (
             seq + 1,
             f'{{"kind":"StepStarted","step":"inc[{i}]","inputs":{{"number":{seq}}},'
-            f'"code":"{_CODE}","worker":"",{_STAMP}}}',
+            f'"code":"{_CODE}",{_STAMP}}}',
         ),
         (
             seq + 2,

@@ -90,7 +90,7 @@ def _essentials(event: AnyEvent) -> str:
                 f"{event.input}: {event.succeeded:,} of {event.sealed:,} values of {event.source}"
             )
         case StepSucceeded():
-            return f"attempt {event.attempt}, {event.duration_s:.3f} s"
+            return f"attempt {event.attempt}, {event.duration_s:.3f} s{_worker(event)}"
         case StepFailed():
             return _failed(event)
         case StepRetried():
@@ -129,7 +129,11 @@ def _few(seqs: tuple[int, ...]) -> str:
 
 def _failed(event: StepFailed | StepRetried) -> str:
     error = first_line(f"{event.error.type}: {event.error.message}")
-    return f"attempt {event.attempt}, {event.duration_s:.3f} s, {error}"
+    return f"attempt {event.attempt}, {event.duration_s:.3f} s{_worker(event)}, {error}"
+
+
+def _worker(event: StepSucceeded | StepFailed | StepRetried) -> str:
+    return f", {safe(event.worker)}" if event.worker else ""
 
 
 def _time(time: dt.datetime) -> str:

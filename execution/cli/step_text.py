@@ -38,10 +38,16 @@ def _attempt(one: StepAttempt) -> tuple[str, ...]:
         outcome,
         time_text(one.started),
         "" if one.duration_s is None else duration_text(one.duration_s),
-        safe(one.worker or "the executor"),
+        _worker(one),
         one.code,
         f"{one.seq:,} to {one.ended_seq:,}" if one.ended_seq else f"{one.seq:,}",
     )
+
+
+def _worker(one: StepAttempt) -> str:
+    if not one.ended_seq or one.parent_seq:
+        return ""  # who ran an attempt is known by its end; what was reused was not run
+    return safe(one.worker or "the executor")
 
 
 def _inputs(step: StepReport) -> Iterator[str]:

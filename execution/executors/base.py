@@ -17,6 +17,8 @@ has places for attempts, brings each ticket to a worker, and brings back what th
 - A `Wait` is no news: nothing is to be done for this attempt before some bytes have arrived. `waited` waits for them; a
   worker that goes on with another attempt meanwhile calls `outputs.flush()` before it waits with nothing to do.
 - What `messages_of` raises (StorageFailed, ResourceFailed) meets every step: `next_message` raises it, the run stops.
+- A `Worker` has a name, unless it is the process that drives the run: the event that ends an attempt says who ran it,
+  so that nobody has to know it before. Where the end is told in its stead, the executor gives the name.
 - Values never come back, only events: what a worker stores is where its reference says.
 - Resources (`Brief.resources`) are opened once for all workers of a process, an event loop for each worker.
 - A worker in another process loads the job by itself, makes a `Brief` of what it was sent, and opens its own outputs

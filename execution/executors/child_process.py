@@ -17,7 +17,7 @@ from time import monotonic, perf_counter, sleep
 from execution.errors import WorkerLost
 from execution.executors.frames import Frames, send
 from execution.executors.packing import pack
-from execution.executors.worker_process import CLOSE
+from execution.executors.worker_process import CLOSE, worker_name
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
 from execution.running.told import Ticket, Told
@@ -96,7 +96,7 @@ class ChildProcess:
         """The end of its attempt, which has taken too long: kill it."""
         assert isinstance(self.ticket, Ticket)
         self.kill()
-        return told_of_timeout(self.ticket, round(perf_counter() - self._begun, 6))
+        return told_of_timeout(self.ticket, round(perf_counter() - self._begun, 6), self.name)
 
     def leave(self) -> None:
         """Ask it to end."""
@@ -126,11 +126,16 @@ class ChildProcess:
         """Of the process."""
         return self._process.pid
 
+    @property
+    def name(self) -> str:
+        """As a worker."""
+        return worker_name(self.pid)
+
     def lost(self) -> Told:
         """The end of its attempt, in its stead."""
         assert self.ticket is not None
         fact = f"its worker process {self.pid} {_how(self.end(ENDING_S))}"
-        return told_of_loss(self.ticket, fact, round(perf_counter() - self._begun, 6))
+        return told_of_loss(self.ticket, fact, round(perf_counter() - self._begun, 6), self.name)
 
     def end(self, within_s: float) -> int:
         """Let it end by itself, then end it; its exit code."""

@@ -76,7 +76,8 @@ class _Pool:
         self.running += 1
         if self.running > len(self._threads):
             # A daemon: what cannot be stopped shall not keep the process from its end.
-            thread = Thread(target=self._work, name="runstore-worker", daemon=True)
+            number = len(self._threads) + 1
+            thread = Thread(target=self._work, args=(number,), name="runstore-worker", daemon=True)
             self._threads.append(thread)
             thread.start()
         self._tickets.put(ticket)
@@ -92,8 +93,8 @@ class _Pool:
             self.running -= 1
         return told
 
-    def _work(self) -> None:
-        worker = Worker(self._resources)
+    def _work(self, number: int) -> None:
+        worker = Worker(self._resources, f"thread {number}")
         while (ticket := self._tickets.get()) is not None:
             try:
                 for told in waited(messages_of(ticket, self._outputs, worker), self._outputs):

@@ -82,6 +82,11 @@ def opening(whereabouts: Whereabouts, brief: Brief) -> bytes:
     )
 
 
+def worker_name(pid: int) -> str:
+    """What the log calls the worker in this process."""
+    return f"process {pid}"
+
+
 def main(number: int) -> None:
     """Run what comes through the socket of this file number until it is closed."""
     os.set_inheritable(number, False)  # what an op starts must not keep the socket open
@@ -128,7 +133,7 @@ def _opened(message: bytes) -> tuple[OutputStore, Brief]:
 def _serve(
     connection: socket.socket, inbox: "SimpleQueue[bytes]", outputs: OutputStore, brief: Brief
 ) -> None:
-    worker = Worker(brief.resources())
+    worker = Worker(brief.resources(), worker_name(os.getpid()))
     while (message := inbox.get()) != CLOSE:
         try:
             ticket = unpack(message, inbox.get, brief)

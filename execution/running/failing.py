@@ -23,8 +23,14 @@ def stops_the_run(error: BaseException) -> bool:
     )
 
 
-def failed(ticket: Ticket, done: list[AnyEvent], error: BaseException, duration_s: float) -> Told:
-    """The last word of an attempt that raised: it will be tried again, or not (rule F3)."""
+def failed(
+    ticket: Ticket,
+    done: list[AnyEvent],
+    error: BaseException,
+    duration_s: float,
+    worker: str = "",
+) -> Told:
+    """The last word of an attempt that raised: it will be tried again, or not (rule F3). `worker`: who ran it."""
     key, context = ticket.step_key, ticket.context
     try:
         described = _with_metadata(key, error)
@@ -32,9 +38,9 @@ def failed(ticket: Ticket, done: list[AnyEvent], error: BaseException, duration_
         error, described = refused, describe_error(refused)
     wait_s = wait_before_retry(error, ticket.retry_policy, context.retry_number)
     if wait_s is None:
-        done.append(StepFailed(key, described, duration_s, context.attempt))
+        done.append(StepFailed(key, described, duration_s, context.attempt, worker))
         return Told(key, done, exception=error)
-    done.append(StepRetried(key, described, duration_s, UNSTAMPED, context.attempt))
+    done.append(StepRetried(key, described, duration_s, UNSTAMPED, context.attempt, worker=worker))
     return Told(key, done, wait_s=wait_s)
 
 

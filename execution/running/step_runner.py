@@ -30,6 +30,7 @@ def run_step(
     opened: that stops the run, not the step.
     """
     key, number = ticket.step_key, ticket.context.attempt
+    worker = worker or Worker()
     attempt = Attempt(ticket, outputs)
     begun = perf_counter()
     done: list[AnyEvent] = []
@@ -44,11 +45,10 @@ def run_step(
         if ticket.checks:
             check_inputs(key, arguments, ticket.checks)
         if ticket.op.required_resource_keys:
-            worker = worker or Worker()
             arguments.update(worker.equip(ticket.op, ticket.context))
         result = attempt.call(arguments)
         if ticket.op.is_async:
-            result = attempt.awaited(result, worker or Worker())
+            result = attempt.awaited(result, worker)
         for event in attempt.events(result):
             if isinstance(event, Wait):
                 left = perf_counter()
@@ -77,10 +77,10 @@ def run_step(
             return
         if stops_the_run(error):
             raise error from None
-        told = failed(ticket, done, error, _since(begun))
+        told = failed(ticket, done, error, _since(begun), worker.name)
         yield msgspec.structs.replace(told, messages=attempt.logged())
     else:
-        done.append(StepSucceeded(key, _since(begun), number))
+        done.append(StepSucceeded(key, _since(begun), number, worker.name))
         yield Told(key, done, messages=attempt.logged())
 
 

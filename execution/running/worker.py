@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """One place where ops run, one at a time."""
+    """One place where ops run, one at a time.
 
-    def __init__(self, resources: Resources | None = None) -> None:
+    `name`: what the ends of its attempts say of who ran them, on one line; empty for the process that drives the run.
+    """
+
+    def __init__(self, resources: Resources | None = None, name: str = "") -> None:
+        self.name = name
         self.loop = EventLoop()
         self.resources = Resources({}, {}, "") if resources is None else resources
 

@@ -14,8 +14,10 @@ TRIED_AGAIN = 3
 """How often a step is, in one epoch, whose workers were lost."""
 
 
-def told_of_loss(ticket: Ticket | HookTicket, fact: str, duration_s: float) -> Told:
-    """The last word of an attempt, or of the call of a hook; `fact`: how its worker ended."""
+def told_of_loss(
+    ticket: Ticket | HookTicket, fact: str, duration_s: float, worker: str = ""
+) -> Told:
+    """The last word of an attempt, or of the call of a hook; `fact`: how its worker ended, `worker`: its name."""
     if isinstance(ticket, HookTicket):
         context = ticket.context
         lost = WorkerLost(f"hook {context.hook_name!r} of step {context.step_key!r}: {fact}")
@@ -27,19 +29,19 @@ def told_of_loss(ticket: Ticket | HookTicket, fact: str, duration_s: float) -> T
     key, attempt = ticket.step_key, ticket.context.attempt
     if ticket.losses < TRIED_AGAIN:
         error = describe_error(WorkerLost(f"step {key!r}: {fact}; it is tried again"))
-        again = StepRetried(key, error, duration_s, UNSTAMPED, attempt, worker_lost=True)
+        again = StepRetried(key, error, duration_s, UNSTAMPED, attempt, True, worker)
         return Told(key, (again,), wait_s=0.0)
     final = WorkerLost(
         f"step {key!r}: {fact}, as {TRIED_AGAIN} before; see whether it runs out of memory or ends its process, then "
         "`runstore resume`"
     )
-    failed = StepFailed(key, describe_error(final), duration_s, attempt)
+    failed = StepFailed(key, describe_error(final), duration_s, attempt, worker)
     return Told(key, (failed,), exception=final)
 
 
-def told_of_timeout(ticket: Ticket, duration_s: float) -> Told:
+def told_of_timeout(ticket: Ticket, duration_s: float, worker: str = "") -> Told:
     """The last word of an attempt whose worker was killed since it took too long; its retry policy applies."""
     error = StepTimedOut(
         f"step {ticket.step_key!r} took longer than its timeout of {ticket.op.timeout_s:g} s; its process was killed"
     )
-    return failed(ticket, [], error, duration_s)
+    return failed(ticket, [], error, duration_s, worker)

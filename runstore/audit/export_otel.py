@@ -102,12 +102,12 @@ class _Replay:
             case StepStarted():
                 self._steps[event.step] = self._begin(
                     seq, event.step.partition("[")[0], event, self._epoch,
-                    step=event.step, attempt=event.attempt, code=event.code, worker=event.worker,
+                    step=event.step, attempt=event.attempt, code=event.code,
                 )  # fmt: skip
             case StepSucceeded() if event.step in self._steps:
-                self._end(self._steps.pop(event.step), event.time)
+                self._end(_named(self._steps.pop(event.step), event), event.time)
             case StepFailed() | StepRetried():
-                span = self._steps.pop(event.step)
+                span = _named(self._steps.pop(event.step), event)
                 told = {
                     "exception.type": event.error.type,
                     "exception.message": event.error.message,
@@ -176,6 +176,13 @@ class _Ids:
 
     def _digest(self, what: str) -> bytes:
         return hashlib.sha256(f"runstore {self._run_id} {what}".encode()).digest()
+
+
+def _named(span: Any, event: StepSucceeded | StepFailed | StepRetried) -> Any:
+    """The span of an attempt, with who ran it, which its end tells."""
+    if event.worker:
+        span.set_attribute("runstore.worker", event.worker)
+    return span
 
 
 def _ns(time: dt.datetime) -> int:

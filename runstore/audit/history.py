@@ -45,6 +45,7 @@ class Attempt(msgspec.Struct, omit_defaults=True):
     code: str
     """Digest of the op's source."""
     worker: str = ""
+    """Who ran it: known at its end; empty where that was the process which drove the run."""
     outcome: str = "interrupted"
     """succeeded, failed, to be tried again, running, interrupted; taken from the parent: reused."""
     ended_seq: int = 0
@@ -144,7 +145,7 @@ class History:
             case StepStarted():
                 self._began(
                     Attempt(
-                        event.attempt, event.epoch, seq, event.time, event.code, event.worker,
+                        event.attempt, event.epoch, seq, event.time, event.code,
                         inputs=event.inputs,
                     )
                 )  # fmt: skip
@@ -186,7 +187,7 @@ class History:
     def _ended(self, seq: int, event: Any, outcome: str) -> None:
         last = self.attempts[-1]
         last.ended_seq, last.ended, last.outcome = seq, event.time, outcome
-        last.duration_s = event.duration_s
+        last.duration_s, last.worker = event.duration_s, event.worker
         last.error = getattr(event, "error", None)
 
     def piece_seq(self, stored: list[int], output: str, key: str) -> tuple[int, bool]:

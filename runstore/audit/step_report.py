@@ -52,6 +52,7 @@ class StepAttempt(msgspec.Struct, frozen=True):
     ended: dt.datetime | None
     duration_s: float | None
     worker: str
+    """Who ran it: known at its end; empty where that was the process which drove the run."""
     code: str
     error: ErrorInfo | None
     parent_seq: int

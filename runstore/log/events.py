@@ -117,8 +117,6 @@ class StepStarted(Event, frozen=True, tag="StepStarted"):
     code: str
     """Digest of the op's source (rule R5)."""
     attempt: int = 1
-    worker: str = ""
-    """Empty: the process that drives the run."""
 
 
 class StepReused(Event, frozen=True, tag="StepReused"):
@@ -201,6 +199,10 @@ class StepSucceeded(Event, frozen=True, tag="StepSucceeded"):
     step: str
     duration_s: float
     attempt: int = 1
+    worker: str = ""
+    """Who ran the attempt, where that was not the process which drives the run itself. It stands in the event that ends
+    an attempt: who takes a ticket may not be known when the step starts.
+    """
 
 
 class StepFailed(Event, frozen=True, tag="StepFailed"):
@@ -210,6 +212,8 @@ class StepFailed(Event, frozen=True, tag="StepFailed"):
     error: ErrorInfo
     duration_s: float
     attempt: int = 1
+    worker: str = ""
+    """As in `StepSucceeded`."""
 
 
 class StepRetried(Event, frozen=True, tag="StepRetried"):
@@ -223,6 +227,8 @@ class StepRetried(Event, frozen=True, tag="StepRetried"):
     attempt: int = 1
     worker_lost: bool = False
     """It did not raise: the process that ran it is gone. That uses nothing up of the budget of retries."""
+    worker: str = ""
+    """As in `StepSucceeded`."""
 
 
 class StepSkipped(Event, frozen=True, tag="StepSkipped"):

@@ -4,6 +4,7 @@ import atexit
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,12 @@ def writes(context: OpContext, number: int) -> int:
     return os.getpid()
 
 
+@op
+def whereabouts() -> list[int]:
+    """Of the process and the thread in which it runs."""
+    return [os.getpid(), threading.get_ident()]
+
+
 @job(resource_defs={"pen": pen}, hooks={told, raising})
 def contract() -> None:
     """All of them."""
@@ -111,3 +118,4 @@ def contract() -> None:
     summed(pieces.alias("more")(2).collect())
     fails("x")
     writes(1)
+    whereabouts()

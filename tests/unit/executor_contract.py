@@ -169,6 +169,23 @@ class ExecutorContract:
         assert isinstance(ended, StepSucceeded)
         assert ended.step == "pair[a]"
 
+    def test_the_end_of_an_attempt_says_who_ran_it(self, bench: Bench) -> None:
+        """Each worker has a name of its own on one line; none has the process that drives the run."""
+        tickets = [bench.ticket("whereabouts", attempt=n) for n in range(1, 9)]
+        tickets.append(bench.ticket("fails", how="boom"))
+        workers: dict[str, set[Any]] = {}
+        for told in bench.told(*tickets):
+            ended = told.events[-1]
+            assert isinstance(ended, StepSucceeded | StepFailed)
+            assert bool(ended.worker) is not bench.executor.is_inline
+            assert ended.worker.isprintable()
+            if isinstance(ended, StepSucceeded):
+                stored = told.events[0]
+                assert isinstance(stored, OutputStored)
+                workers.setdefault(ended.worker, set()).add(tuple(bench.value(stored)))
+        assert len(workers) <= self.places
+        assert all(len(places) == 1 for places in workers.values())
+
     def test_pieces_are_told_one_by_one(self, bench: Bench) -> None:
         """Each piece of a dynamic output is told alone, readable by then, before the end, with its lines of the log."""
         told = bench.told(bench.ticket("pieces", count=50))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from execution import DynamicOut, DynamicOutput, job, op
+from execution import DynamicOut, DynamicOutput, RetryRequested, job, op
 from execution.definition.job import JobDefinition
 
 
@@ -35,3 +35,17 @@ def chained(keys: Iterable[str], fails: str = "") -> JobDefinition:
 def fails_at(keys: Iterable[str], key: str) -> JobDefinition:
     """The same job, with a clone that fails."""
     return chained(keys, key)
+
+
+@op
+def flaky(context):
+    """Succeeds when it is tried again."""
+    if not context.retry_number:
+        raise RetryRequested(seconds_to_wait=0.0)
+    return 1
+
+
+@job
+def retried_once():
+    """One step of two attempts."""
+    flaky()

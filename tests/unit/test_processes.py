@@ -62,6 +62,7 @@ def test_a_lost_worker_costs_its_step_alone(tmp_path: Path, how: str) -> None:
         ("deadly[3]", 2, True),
     ]
     pids = [(tmp_path / f"died-{n}").read_text().split()[0] for n in (1, 2)]
+    assert [one.worker for one in retried] == [f"process {pid}" for pid in pids]
     for pid, one in zip(pids, retried, strict=True):
         assert one.error.type == "execution.errors.WorkerLost"
         assert f"step 'deadly[3]': its worker process {pid}" in one.error.message

@@ -47,6 +47,7 @@ def test_an_attempt_that_takes_too_long_is_killed(tmp_path: Path) -> None:
     assert not any(map(process_started, pids(tmp_path)))
     (failed,) = [e for e in events_of(tmp_path / "s", result.run_id) if isinstance(e, StepFailed)]
     assert failed.duration_s >= 1
+    assert failed.worker in [f"process {pid}" for pid in pids(tmp_path)]
 
 
 def test_its_retry_policy_applies(tmp_path: Path) -> None:
