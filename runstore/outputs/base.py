@@ -3,6 +3,20 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
+BASE_REQUESTS = (
+    "write",
+    "read",
+    "size",
+    "sizes",
+    "found",
+    "is_used",
+    "delete",
+    "unfinished",
+    "abort",
+    "remove",
+)
+"""What is asked of a base."""
+
 
 class Found(NamedTuple):
     """An object that lies below a base."""

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from runstore.errors import OutputCorrupted, OutputMissing
 from runstore.outputs.addresses import output_path
-from runstore.outputs.base import Base
+from runstore.outputs.base import BASE_REQUESTS, Base
+from runstore.outputs.forks import guard
 from runstore.outputs.local import LocalBase
 from runstore.outputs.reference import OutputReference
 from runstore.outputs.remote import RemoteBase
@@ -32,14 +33,30 @@ PACKED_AHEAD = 256
 LOAD_BYTES = 64 * 2**20
 """What may be in memory of a collect beside the values that its op was given."""
 LOOKED_AT_TOGETHER = 1_000
+REQUESTS = (
+    "put",
+    "put_later",
+    "get",
+    "get_later",
+    "get_each",
+    "is_there",
+    "are_there",
+    "remove_all",
+)
+"""What is asked of outputs."""
 
 
 def open_base(url: str, *, durable: bool, options: Mapping[str, Any] | None = None) -> Base:
     """The base behind a URL or an absolute path; `options` are for what is not on a disk of this machine.
 
-    Raises ConfigError where there cannot be one.
+    It is of this process alone: a fork is refused. Raises ConfigError where there cannot be one.
     """
-    scheme = scheme_of(url)
+    base = _base_of(url, scheme_of(url), durable=durable, options=options)
+    guard(base, requests=BASE_REQUESTS, ends=("close",), address=base.describe("").rstrip("/"))
+    return base
+
+
+def _base_of(url: str, scheme: str, *, durable: bool, options: Mapping[str, Any] | None) -> Base:
     if scheme == "file":
         return LocalBase(url.removeprefix("file://").rstrip("/"), durable=durable)
     if scheme in S3_SCHEMES:
@@ -85,7 +102,7 @@ class Whereabouts(NamedTuple):
 class OutputStore:
     """The outputs of one run, over the bases that its log declares; `pack`: small ones share objects.
 
-    Several threads may put and get at the same time.
+    Several threads may put and get at the same time; a fork of the process is refused.
     """
 
     def __init__(
@@ -105,6 +122,8 @@ class OutputStore:
         self._making = threading.Lock()
         self._packer = Packer(self._write_segment_later) if pack else None
         self._segments = SegmentReader(self._read)
+        address = self._bases[-1].describe("").rstrip("/") if self._bases else "no place"
+        guard(self, requests=REQUESTS, ends=("flush", "close"), address=address)
 
     # How much may be in flight
 
