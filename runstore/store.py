@@ -26,7 +26,7 @@ from runstore.log.events import (
 )
 from runstore.log.lines import from_lines
 from runstore.log.medium import make_private_directory
-from runstore.log.recorder import Recorder, this_host
+from runstore.log.recorder import Recorder, number_of_new, this_host
 from runstore.log.remaining import Remaining
 from runstore.log.replay import Look, replay
 from runstore.log.state import RunState
@@ -134,7 +134,8 @@ class RunStore(StoredRuns):
     def start(self, run_id: str, event: RunStarted) -> Recorder:
         """Begin a run and claim it for this process; creates the store where there is none.
 
-        Raises ConfigError where its outputs cannot be opened, or where those of another run of that id lie already.
+        Raises ConfigError where its outputs cannot be opened, or where those of another run of that id lie already;
+        RunConflict where another process has begun it since it was looked for.
         """
         if self.base(event.base).is_used() and not self.has_run(run_id):
             raise ConfigError(
@@ -159,8 +160,7 @@ class RunStore(StoredRuns):
             )
         database = self._writing(create=True)
         with database.transaction(full=True) as connection:
-            begun = "INSERT INTO runs (id) VALUES (?) RETURNING run"
-            run = connection.execute(begun, (header.run,)).fetchone()[0]
+            run = number_of_new(database, connection, header.run)
             EventLog(database).append(connection, run, 1, [body for _, body in rows])
             DigestIndex(database).fill(connection, run)
         return header.run

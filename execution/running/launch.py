@@ -68,7 +68,8 @@ def execute(
     `control`: who watches and may stop the run. `executor`: what runs the steps, `threads(32)` or `processes(4)`; else
     that of the job, else this process, one step at a time.
 
-    Raises ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver.
+    Raises ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver, RunConflict where another process
+    begins or executes a run of this id.
     """
     opened = as_store(store)
     if run_id is not None and opened.has_run(check_run_id(run_id)):

@@ -16,7 +16,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from runstore import failpoints
-from runstore.errors import LogDamaged, RunAlive, StorageFailed
+from runstore.errors import LogDamaged, RunAlive, RunConflict, StorageFailed
 from runstore.log.claims import BEAT_S, Claims
 from runstore.log.codec import LogDigest, decode, decode_reference, encode
 from runstore.log.database import CommitUncertain, Connection, Database
@@ -68,11 +68,12 @@ class Recorder:
 
     @classmethod
     def start(cls, database: Database, run_id: str, event: RunStarted) -> "Recorder":
-        """Begin a new run: its number, its first event and its claim in one durable transaction."""
+        """Begin a new run: its number, its first event and its claim in one durable transaction.
+
+        Raises RunConflict where another process has begun it meanwhile.
+        """
         with database.transaction(full=True) as connection:
-            run = connection.execute(
-                "INSERT INTO runs (id) VALUES (?) RETURNING run", (run_id,)
-            ).fetchone()[0]
+            run = number_of_new(database, connection, run_id)
             recorder = cls(database, run, run_id, RunState(run_id), LogDigest())
             recorder.append(event)
             recorder._open_epoch(connection)
@@ -305,6 +306,23 @@ def refuse_living(claims: Claims, run: int, run_id: str, *, take_over: bool) -> 
     raise RunAlive(
         f"run {run_id!r} is being executed by {claim}; wait for it, `runstore cancel {run_id}`, "
         f"or `runstore resume {run_id} --take-over`"
+    )
+
+
+def number_of_new(database: Database, connection: Connection, run_id: str) -> int:
+    """The number of a run that begins; of two processes that begin the same one the second is refused.
+
+    Raises RunAlive while the first executes it, else RunConflict.
+    """
+    begun = "INSERT INTO runs (id) VALUES (?) ON CONFLICT DO NOTHING RETURNING run"
+    row = connection.execute(begun, (run_id,)).fetchone()
+    if row is not None:
+        return int(row[0])
+    (run,) = connection.execute("SELECT run FROM runs WHERE id = ?", (run_id,)).fetchone()
+    refuse_living(Claims(database), run, run_id, take_over=False)
+    raise RunConflict(
+        f"run {run_id!r} was begun by another process in the same moment, and is no longer executed; nothing was "
+        f"written. `runstore show {run_id}` says what came of it, `runstore resume {run_id}` goes on with it"
     )
 
 

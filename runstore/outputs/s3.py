@@ -17,7 +17,7 @@ from runstore.credentials import learn_environment
 from runstore.errors import OutputMissing, StorageFailed
 from runstore.outputs.base import Found
 from runstore.outputs.remote import IN_FLIGHT, RemoteBase, is_precondition
-from runstore.outputs.requests import code_of, refused
+from runstore.outputs.requests import code_of, may_pass
 
 MULTIPART_BYTES = 8 * 2**20
 """An object of more is sent in parts of so many bytes."""
@@ -35,6 +35,13 @@ _CLIENT = {
 }
 _DIGEST = "sha256"
 """Of the metadata of an object that was sent in parts: that of the whole, since the checksums of S3 are of parts."""
+_WRONG_CHECKSUM_CODES = (
+    "BadDigest",
+    "InvalidDigest",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+)
+"""How a service says that bytes are not those of their checksum."""
 _UNCONDITIONAL_CODES = ("NotImplemented", "501")
 """How a service says that it does not know the condition of a write."""
 
@@ -234,13 +241,18 @@ class S3Base(RemoteBase):
 
     def checks_checksums(self, path: str) -> bool:
         """True where the service refuses bytes that are not those of the checksum that comes with them."""
-        try:
-            self._send(path, b"probe", hashlib.sha256(b"other").hexdigest())
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                raise refused(self.describe(path), error) from None
-            return True
-        return False
+
+        def is_refused() -> bool:
+            try:
+                self._send(path, b"probe", hashlib.sha256(b"other").hexdigest())
+            except OSError as error:
+                is_answer = code_of(error) in _WRONG_CHECKSUM_CODES or not may_pass(error)
+                if isinstance(error, PermissionError) or not is_answer:
+                    raise
+                return True
+            return False
+
+        return self._requests.ask(self.describe(path), is_refused)
 
     def delete(self, paths: Sequence[str]) -> None:
         """Delete objects, a thousand per request."""

@@ -16,6 +16,7 @@ import pytest
 from execution import DynamicOut, DynamicOutput, OpContext, RunResult, execute, job, op, resume
 from runstore import RunAlive, RunConflict, RunStore, StorageFailed, StoreBusy, TakenOver
 from runstore.log import database
+from runstore.log.events import RunStarted
 from runstore.testing import Failpoint, armed, in_fork
 from tests.acceptance.three_stages import (
     ALL_STEPS,
@@ -28,6 +29,7 @@ from tests.acceptance.three_stages import (
 )
 
 ROUNDS = 20
+ROUNDS_TO_BEGIN = 8
 LIMIT_S = 30.0
 
 _fork = multiprocessing.get_context("fork")
@@ -92,6 +94,54 @@ def resume_until_refused(folder: Path) -> dict[str, Any]:
     """Resume; the refused one lets the other, which waits inside an op, go on."""
     try:
         result = resume_waiting(folder)
+    except RunConflict:
+        (folder / "go").touch()
+        raise
+    return {"total": result.output_for_node("total")}
+
+
+def test_two_processes_begin_the_same_run_at_once(tmp_path: Path) -> None:
+    """Of two that begin a run of the same id in a new store, one goes on, and the other says who has it."""
+    for number in range(ROUNDS_TO_BEGIN):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with racing(lambda: execute_until_refused(folder)) as (one, two):  # noqa: B023 - forked at once
+            told = [receive(one), receive(two)]
+        (won,) = [answer for answer in told if answer["error"] is None]
+        (lost,) = [answer for answer in told if answer["error"] is not None]
+        assert won["total"] == 150
+        assert lost["error"] == "RunAlive"
+        assert f"run {RUN!r} is being executed by process {won['pid']} on " in lost["message"]
+        assert set(epochs(folder)) == {1}
+
+
+def test_a_run_that_was_begun_meanwhile(tmp_path: Path) -> None:
+    """Whoever has looked for a run before another process began it is refused, also when that has ended."""
+    started = RunStarted(
+        job="",
+        graph=waiting_job.graph,
+        config={},
+        tags={},
+        level="fast",
+        base="outputs/r",
+        host="",
+        pid=0,
+        version="",
+    )
+    with RunStore.open(tmp_path) as first, RunStore.open(tmp_path) as second:
+        recorder = first.start(RUN, started)
+        with pytest.raises(RunAlive, match=f"is being executed by process {os.getpid()} on "):
+            second.start(RUN, started)
+        recorder.close()
+        with pytest.raises(RunConflict, match=f"begun by another process.*runstore resume {RUN}"):
+            second.start(RUN, started)
+        assert len(list(second.rows(RUN))) == 1
+
+
+def execute_until_refused(folder: Path) -> dict[str, Any]:
+    """Begin the run; the refused one lets the other, which waits inside an op, go on."""
+    try:
+        result = execute_waiting(folder)
     except RunConflict:
         (folder / "go").touch()
         raise

@@ -15,7 +15,8 @@ from execution.cli.main import cli
 from runstore import RunStore
 from runstore.errors import ConfigError, StorageFailed
 from runstore.housekeeping import move, probe, prune
-from runstore.housekeeping.probe import Tried
+from runstore.housekeeping.probe import WRONG, Tried
+from runstore.outputs import requests
 from runstore.outputs.base import Found
 from runstore.outputs.remote import RemoteBase
 from runstore.outputs.s3 import S3Base
@@ -136,6 +137,25 @@ def test_a_bucket_is_tried_whole(bucket: str) -> None:
     assert SECRET not in result.output
     assert not everything(bucket)
     assert "multipart" not in verdicts(probe(bucket, quick=True))
+
+
+def test_a_transfer_that_fails_is_no_answer(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the service cannot be reached when checksums are tried, that is said on one line, with the address."""
+    exceptions = pytest.importorskip("botocore.exceptions")
+    send = S3Base._send
+
+    def broken(self: S3Base, path: str, data: bytes, sha256: str, **condition: str) -> None:
+        if path == WRONG:
+            raise exceptions.EndpointConnectionError(endpoint_url="https://there")
+        send(self, path, data, sha256, **condition)
+
+    monkeypatch.setattr(S3Base, "_send", broken)
+    monkeypatch.setattr(requests, "TRIES", 1)
+    told = {one.name: one for one in probe(bucket, quick=True)}
+    assert told["checksum"].verdict == "lacks"
+    assert f"/{WRONG}: Could not connect to the endpoint URL" in told["checksum"].fact
+    assert "after 1 tries; see to the service" in told["checksum"].fact
+    assert told["list"].verdict == "ok"
 
 
 def test_a_bucket_that_is_not_there(bucket: str) -> None:
