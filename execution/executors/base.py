@@ -3,8 +3,9 @@
 For authors of other executors. The engine decides which attempt begins and is the one writer of the log; an executor
 has places for attempts, brings each ticket to a worker, and brings back what the worker tells. It never sees the log.
 
-- `open` comes first, `close` last; between them all methods are called by one thread, that of the engine. An executor
-  that is not open holds nothing but what it was made with: it may be copied, opened again after `close`, and pickled.
+- `open` comes first, `close` last; between them all methods are called by one thread, that of the engine (`at_work`
+  alone by any). An executor that is not open holds nothing but what it was made with: it may be copied, opened again
+  after `close`, and pickled.
 - A ticket is submitted only where there is room, after its start is on disk. A worker runs it by `messages_of`, which
   gives what is to be told as it becomes true: each piece of a dynamic output alone, the end with all that is left.
   Each `Told` goes to the engine at once and in the order of its attempt; attempts overtake each other as they like.
@@ -27,7 +28,7 @@ has places for attempts, brings each ticket to a worker, and brings back what th
 `tests/unit/executor_contract.py` holds each executor to this.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import wait
 from typing import Any, Protocol
 
@@ -52,6 +53,12 @@ class Executor(Protocol):
     @property
     def has_room(self) -> bool:
         """True when another attempt may be submitted."""
+
+    @property
+    def at_work(self) -> Mapping[str, str]:
+        """Step key -> name of the worker that runs it, as far as known, for whoever watches; any thread may ask, at any
+        time, and keep what it gets.
+        """
 
     def open(self, outputs: OutputStore, brief: Brief) -> None:
         """Get ready to run steps that write to these outputs. Nothing of the resources is opened yet."""

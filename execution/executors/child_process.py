@@ -61,19 +61,17 @@ class ChildProcess:
         self._frames = Frames()
         self.ticket: Ticket | HookTicket | None = None
         self._begun = 0.0
-        self._is_ready = False
+        self.is_ready = False
+        """It has loaded the job."""
         self._say(f"{json.dumps(sys.path)}\n".encode(), framed=False)
         self._say(first)
 
     @property
     def step_key(self) -> str:
-        """Of the ticket."""
-        assert self.ticket is not None
-        return (
-            self.ticket.context.step_key
-            if isinstance(self.ticket, HookTicket)
-            else self.ticket.step_key
-        )
+        """Of the ticket; empty where it has none."""
+        if isinstance(self.ticket, HookTicket):
+            return self.ticket.context.step_key
+        return self.ticket.step_key if self.ticket else ""
 
     def take(self, ticket: Ticket | HookTicket, brief: Brief) -> None:
         """Send it a ticket."""
@@ -83,12 +81,12 @@ class ChildProcess:
 
     def ready(self) -> None:
         """It has loaded the job, and begins with its first ticket: the time until now is not the step's."""
-        self._is_ready, self._begun = True, perf_counter()
+        self.is_ready, self._begun = True, perf_counter()
 
     def left_s(self) -> float:
         """Seconds until its attempt has taken too long."""
         ticket = self.ticket
-        if not self._is_ready or not isinstance(ticket, Ticket) or ticket.op.timeout_s is None:
+        if not self.is_ready or not isinstance(ticket, Ticket) or ticket.op.timeout_s is None:
             return inf
         return self._begun + ticket.op.timeout_s - perf_counter()
 

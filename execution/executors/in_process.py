@@ -6,7 +6,7 @@ gain nothing and could cost finished work, so such a one has no company.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from math import inf
 from queue import Empty, SimpleQueue
@@ -74,6 +74,11 @@ class InProcessExecutor:
         if not self._in_flight:
             return True
         return self._in_flight < self._window and not (self._long_loads or self._long_stores)
+
+    @property
+    def at_work(self) -> Mapping[str, str]:
+        """Nothing that the log does not say: there is one worker, the engine's process."""
+        return {}
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
         """Queue an attempt or the call of a hook; the code runs inside `next_message`."""

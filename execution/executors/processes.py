@@ -15,6 +15,7 @@ from execution.errors import ResourceFailed
 from execution.executors.base import checked_workers
 from execution.executors.child_process import ENDING_S, ChildProcess
 from execution.executors.packing import unpack_told
+from execution.executors.pooled import Pool, PooledExecutor
 from execution.executors.worker_process import CLOSED, READY, opening
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
@@ -28,64 +29,44 @@ EXIT_S = 2.0
 """How long a process may take to end after it was told to, and has closed its resources."""
 
 
-class ProcessesExecutor:
+class ProcessesExecutor(PooledExecutor):
     """`processes(max_workers)`: so many steps at a time, each in a process that runs nothing else."""
 
-    is_inline = False
-
-    def __init__(self, max_workers: int) -> None:
-        self.max_workers = max_workers
-        self._pool: _Pool | None = None
-
-    def open(self, outputs: OutputStore, brief: Brief) -> None:
-        """Get ready; a process is begun when there is nothing else to do for it. Raises ConfigError."""
+    def pool(self, outputs: OutputStore, brief: Brief) -> Pool:
+        """Processes, each with outputs and resources of its own. Raises ConfigError where it could not have them."""
         if outputs.whereabouts is None:
             raise ConfigError(
                 "other processes cannot open these outputs: they are in memory, or their URL has credentials that only "
                 "this process was given. Use a store on disk, and leave credentials to the environment or to "
                 "[tool.runstore.storage]; or run the job in threads"
             )
-        self._pool = _Pool(opening(outputs.whereabouts, brief), brief)
-
-    @property
-    def has_room(self) -> bool:
-        """True while fewer attempts run than there may be processes."""
-        return self._pool is not None and self._pool.running < self.max_workers
-
-    def submit(self, ticket: Ticket | HookTicket) -> None:
-        """Send an attempt, or the call of a hook, to a process that is free, or to a new one."""
-        assert self._pool is not None
-        self._pool.submit(ticket)
-
-    def next_message(self, timeout_s: float | None = None) -> Told | None:
-        """What a process tells next, or what has become of it."""
-        assert self._pool is not None
-        return self._pool.next_message(timeout_s)
-
-    def close(self) -> None:
-        """Kill what runs, and let the other processes close their resources."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+        return _Processes(opening(outputs.whereabouts, brief), brief, self.max_workers)
 
 
-class _Pool:
+class _Processes:
     """The worker processes of one epoch."""
 
-    def __init__(self, first: bytes, brief: Brief) -> None:
+    def __init__(self, first: bytes, brief: Brief, max_workers: int) -> None:
         self._first = first
         self._brief = brief
+        self._max_workers = max_workers
         self._has_timeouts = any(op.timeout_s is not None for op in brief.job.ops.values())
         self._selector = selectors.DefaultSelector()
         self._processes: set[ChildProcess] = set()
         self._free: list[ChildProcess] = []
         self._told: deque[Told] = deque()
         self.running = 0
+        self.at_work: dict[str, str] = {}
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
         process = self._free.pop() if self._free else self._new()
         self.running += 1
         process.take(ticket, self._brief)
+        if isinstance(ticket, Ticket):
+            self.at_work[ticket.step_key] = process.name
+        if not self._free and len(self._processes) < self._max_workers:
+            # The next one loads the job while this one works: clones mostly come many at a time.
+            self._free.append(self._new())
 
     def _new(self) -> ChildProcess:
         process = ChildProcess(self._first)
@@ -111,8 +92,7 @@ class _Pool:
         if self._has_timeouts:
             for process in [one for one in self._processes if one.left_s() <= 0]:
                 self._forget(process)
-                self.running -= 1
-                self._told.append(process.stopped())
+                self._ended(process.stopped())
 
     def _hear(self, process: ChildProcess, *, is_gone: bool = False) -> None:
         messages = None if is_gone else process.heard()
@@ -126,9 +106,15 @@ class _Pool:
             told = unpack_told(message, process.step_key)
             if told.is_last:
                 process.ticket = None
-                self.running -= 1
                 self._free.append(process)
-            self._told.append(told)
+                self._ended(told)
+            else:
+                self._told.append(told)
+
+    def _ended(self, told: Told) -> None:
+        self.running -= 1
+        self.at_work.pop(told.step_key, None)
+        self._told.append(told)
 
     def _lost(self, process: ChildProcess) -> None:
         self._forget(process)
@@ -136,15 +122,14 @@ class _Pool:
             self._free.remove(process)
             process.end(ENDING_S)
         else:
-            self.running -= 1
-            self._told.append(process.lost())
+            self._ended(process.lost())
 
     def _forget(self, process: ChildProcess) -> None:
         self._selector.unregister(process.connection)
         self._processes.discard(process)
 
     def close(self) -> None:
-        leaving = [process for process in self._processes if process.ticket is None]
+        leaving = [one for one in self._processes if one.ticket is None and one.is_ready]
         for process in leaving:
             process.leave()
         failed: BaseException | None = None
@@ -154,7 +139,7 @@ class _Pool:
                 failed = _farewell(process, until) or failed
         finally:
             for process in self._processes:
-                process.kill() if process.ticket else process.end(EXIT_S)
+                process.end(EXIT_S) if process in leaving else process.kill()
             self._processes.clear()
             self._selector.close()
         if failed is not None:

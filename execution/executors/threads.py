@@ -13,6 +13,7 @@ from time import monotonic
 from msgspec import structs
 
 from execution.executors.base import checked_workers, messages_of, waited
+from execution.executors.pooled import Pool, PooledExecutor
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
 from execution.running.inputs import Collected, detached
@@ -25,42 +26,15 @@ LEAVING_S = 1.0
 """How long `close` waits for ops that run."""
 
 
-class ThreadsExecutor:
+class ThreadsExecutor(PooledExecutor):
     """`threads(max_workers)`: so many steps at a time."""
 
-    is_inline = False
-
-    def __init__(self, max_workers: int) -> None:
-        self.max_workers = max_workers
-        self._pool: _Pool | None = None
-
-    def open(self, outputs: OutputStore, brief: Brief) -> None:
-        """Get ready; a thread is begun when there is nothing else to do for it."""
-        self._pool = _Pool(outputs, brief.resources(several_loops=self.max_workers > 1))
-
-    @property
-    def has_room(self) -> bool:
-        """True while fewer attempts run than there may be threads."""
-        return self._pool is not None and self._pool.running < self.max_workers
-
-    def submit(self, ticket: Ticket | HookTicket) -> None:
-        """Give an attempt, or the call of a hook, to the next thread that is free."""
-        assert self._pool is not None
-        self._pool.submit(ticket)
-
-    def next_message(self, timeout_s: float | None = None) -> Told | None:
-        """What a thread tells next."""
-        assert self._pool is not None
-        return self._pool.next_message(timeout_s)
-
-    def close(self) -> None:
-        """Wait for the threads, for a while, and close the resources."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.close()
+    def pool(self, outputs: OutputStore, brief: Brief) -> Pool:
+        """Threads, and the resources that they share."""
+        return _Threads(outputs, brief.resources(several_loops=self.max_workers > 1))
 
 
-class _Pool:
+class _Threads:
     """The threads of one epoch, and two queues: tickets to them, and what they tell."""
 
     def __init__(self, outputs: OutputStore, resources: Resources) -> None:
@@ -70,6 +44,7 @@ class _Pool:
         self._tickets: SimpleQueue[Ticket | HookTicket | None] = SimpleQueue()
         self._told: SimpleQueue[Told | BaseException] = SimpleQueue()
         self.running = 0
+        self.at_work: dict[str, str] = {}
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
         ticket = _detached(ticket)
@@ -96,8 +71,12 @@ class _Pool:
     def _work(self, number: int) -> None:
         worker = Worker(self._resources, f"thread {number}")
         while (ticket := self._tickets.get()) is not None:
+            if isinstance(ticket, Ticket):
+                self.at_work[ticket.step_key] = worker.name
             try:
                 for told in waited(messages_of(ticket, self._outputs, worker), self._outputs):
+                    if told.is_last:
+                        self.at_work.pop(told.step_key, None)
                     self._told.put(told)
             except BaseException as error:  # stops the run, as it would in the thread of the engine
                 self._told.put(error)

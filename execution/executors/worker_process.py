@@ -19,6 +19,7 @@ from execution.errors import WorkerLost
 from execution.executors.base import messages_of, waited
 from execution.executors.frames import Frames, send
 from execution.executors.packing import pack_stop, pack_told, unpack
+from execution.executors.script_formats import packed_formats, take_up
 from execution.running.brief import Brief
 from execution.running.worker import Worker
 from runstore.errors import ExtraMissing
@@ -47,6 +48,8 @@ class Opening(NamedTuple):
     tags: dict[str, str]
     run_id: str
     epoch: int
+    formats: dict[str, bytes]
+    """That may have been registered by the script alone."""
 
 
 def opening(whereabouts: Whereabouts, brief: Brief) -> bytes:
@@ -76,6 +79,7 @@ def opening(whereabouts: Whereabouts, brief: Brief) -> bytes:
                 dict(brief.tags),
                 brief.run_id,
                 brief.epoch,
+                packed_formats(),
             )
         ),
         protocol=5,
@@ -126,6 +130,7 @@ def _opened(message: bytes) -> tuple[OutputStore, Brief]:
     else:
         load_files(given.files)
         job = CloudPickle().decode(given.pickled, None)
+    take_up(given.formats)
     brief = Brief(job, given.graph, given.config, given.tags, given.run_id, given.epoch)
     return reopen_outputs(given.whereabouts), brief
 

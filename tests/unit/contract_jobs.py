@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,15 @@ def whereabouts() -> list[int]:
     return [os.getpid(), threading.get_ident()]
 
 
+@op
+def waits(folder: str) -> None:
+    """Says that it is there, and waits for a word to go on."""
+    Path(folder, "here").touch()
+    until = time.monotonic() + 60
+    while not Path(folder, "go").exists() and time.monotonic() < until:
+        time.sleep(0.005)
+
+
 @job(resource_defs={"pen": pen}, hooks={told, raising})
 def contract() -> None:
     """All of them."""
@@ -119,3 +129,4 @@ def contract() -> None:
     fails("x")
     writes(1)
     whereabouts()
+    waits("")

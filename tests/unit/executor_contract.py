@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -222,6 +223,24 @@ class ExecutorContract:
         while not bench.next_told().is_last:
             pass
         assert bench.executor.has_room
+
+    def test_who_is_at_work(self, bench: Bench) -> None:
+        """While a step runs the executor says by whom, as its end will; in-process nothing."""
+        bench.executor.submit(bench.ticket("waits", folder=str(bench.folder)))
+        if bench.executor.is_inline:
+            assert not bench.executor.at_work
+            (bench.folder / "go").touch()
+        else:
+            until = time.monotonic() + PATIENCE_S
+            while not (bench.folder / "here").exists():
+                assert time.monotonic() < until
+                assert bench.executor.next_message(0.01) is None
+            (worker,) = bench.executor.at_work.items()
+            (bench.folder / "go").touch()
+        ended = bench.next_told().events[-1]
+        assert isinstance(ended, StepSucceeded)
+        assert bench.executor.is_inline or worker == ("waits", ended.worker)
+        assert not bench.executor.at_work
 
     def test_nothing_is_told_of_nothing(self, bench: Bench) -> None:
         """Where nothing runs, a wait ends without a message."""

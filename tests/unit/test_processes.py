@@ -153,6 +153,58 @@ def test_a_script_runs_its_own_job(tmp_path: Path) -> None:
     assert (ended.stdout, ended.stderr) == ("begun\n3\n", "")
 
 
+def test_formats_that_a_script_registers(tmp_path: Path) -> None:
+    """Workers know what only `__main__` has registered, by type and by name, also for a job of a module."""
+    (tmp_path / "prices.py").write_text(
+        "from execution import Out, job, op\n"
+        "@op(out=Out(serializer='upper'))\n"
+        "def name():\n"
+        "    return 'gold'\n"
+        "@op\n"
+        "def seen(name):\n"
+        "    return name\n"
+        "@job\n"
+        "def named():\n"
+        "    seen(name())\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import runstore\n"
+        "from execution import execute, job, op, processes\n"
+        "from prices import named\n"
+        "class Money:\n"
+        "    def __init__(self, cents):\n"
+        "        self.cents = cents\n"
+        "@runstore.serializer('money', extension='txt', types=[Money])\n"
+        "class Pence:\n"
+        "    def encode(self, value, declared):\n"
+        "        return b'%d' % value.cents\n"
+        "    def decode(self, data, declared):\n"
+        "        return Money(int(data))\n"
+        "@runstore.serializer('upper', extension='txt')\n"
+        "class Upper:\n"
+        "    def encode(self, value, declared):\n"
+        "        return value.upper().encode()\n"
+        "    def decode(self, data, declared):\n"
+        "        return data.decode()\n"
+        "@op\n"
+        "def price() -> Money:\n"
+        "    return Money(250)\n"
+        "@op\n"
+        "def doubled(price: Money) -> int:\n"
+        "    return 2 * price.cents\n"
+        "@job\n"
+        "def priced():\n"
+        "    doubled(price())\n"
+        f"result = execute(priced, {str(tmp_path / 's')!r}, executor=processes(1))\n"
+        "print(result.output_for_node('doubled'))\n"
+        f"result = execute(named, {str(tmp_path / 's')!r}, executor=processes(1))\n"
+        "print(result.output_for_node('seen'))\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.stderr) == ("500\nGOLD\n", "")
+
+
 def test_a_wide_collect_travels(tmp_path: Path) -> None:
     """The references of a collect go with the ticket, however many they are."""
     result = execute(wide, RunStore.open(tmp_path, level="fast"), executor=processes(1))

@@ -80,6 +80,11 @@ def find(name: str) -> Serializer | None:
     return by_name.get(name) or (_loaded(name) if name in _offers() else None)
 
 
+def registered() -> list[Serializer]:
+    """The formats that were registered in this process."""
+    return [one for one in by_name.values() if one not in _BUILT_IN]
+
+
 def known_names() -> list[str]:
     """The names of all formats that `find` finds."""
     return sorted({*by_name, *_offers()})
