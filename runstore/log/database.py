@@ -36,6 +36,17 @@ _PRAGMAS = (
     "checkpoint_fullfsync = ON",
 )
 
+_this_pid = os.getpid()
+"""Of this process; kept, since the system is asked at every statement otherwise."""
+
+
+def _forked() -> None:
+    global _this_pid
+    _this_pid = os.getpid()
+
+
+os.register_at_fork(after_in_child=_forked)
+
 _of_parents: list[sqlite3.Connection] = []
 """Connections that came through a fork: to forget one would close it, and with it touch the parent's log."""
 
@@ -233,7 +244,7 @@ class Database:
 
     def check_process(self) -> None:
         """Raise StorageFailed in a fork of the process that opened this, and after `close`."""
-        if self._pid != os.getpid():
+        if self._pid != _this_pid:
             raise StorageFailed(
                 f"the connection to {self.path} belongs to process {self._pid} and cannot be used in its fork "
                 f"{os.getpid()}; open the store anew in each process"

@@ -34,7 +34,7 @@ GROUP_S = 0.010
 GROUP_EVENTS = 256
 GROUP_MESSAGES = 1_000
 LOOK_S = 0.1
-NEAR = 1024
+NEAR = 4096
 _utc_now = partial(dt.datetime.now, dt.UTC)
 _BATCH = 500  # rows read back at a time; below SQLite's limit of parameters on old builds
 
@@ -109,9 +109,9 @@ class Recorder:
         failpoints.reached("event.before", event)
         state, kind = self.state, type(event)
         seq, epoch = state.seq + 1, state.epoch + (kind in EPOCH_KINDS)
-        now = max(
-            _utc_now(), state.time
-        )  # the clock may be set back; time never decreases in a run
+        now = _utc_now()
+        if now < state.time:  # the clock may be set back; time never decreases in a run
+            now = state.time
         if kind in SEALED_KINDS:
             event = replace(event, log_digest=self._digest.hexdigest())
         event = replace(event, epoch=epoch, time=now)
