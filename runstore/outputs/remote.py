@@ -12,7 +12,7 @@ from runstore import failpoints
 from runstore.credentials import learn, learn_options, redacted
 from runstore.errors import ConfigError, OutputConflict, OutputMissing
 from runstore.outputs.base import Found
-from runstore.outputs.requests import Requests, code_of, refused
+from runstore.outputs.requests import GIVE_UP_AFTER_S, Requests, code_of, refused
 from runstore.outputs.urls import public_url, scheme_of, secrets_of
 
 IN_FLIGHT = 16
@@ -27,8 +27,9 @@ class RemoteBase:
         self.root = public_url(url).rstrip("/")
         learn(*secrets_of(url))
         learn_options(options or {})
-        self._filesystem, self._prefix = _open(url, self._options(options or {}))
-        self._requests = Requests()
+        given = dict(options or {})
+        self._requests = Requests(_seconds(given.pop("give_up_after_s", GIVE_UP_AFTER_S)))
+        self._filesystem, self._prefix = _open(url, self._options(given))
         # Filesystems that are not asynchronous have one connection, which is not to be shared between threads.
         self._in_flight = IN_FLIGHT if getattr(self._filesystem, "async_impl", False) else 1
 
@@ -154,6 +155,15 @@ class RemoteBase:
 
     def _size_of(self, path: str) -> int:
         return int(self._filesystem.info(self._at(path))["size"])
+
+
+def _seconds(value: Any) -> float:
+    """`give_up_after_s`, the one option that is not the filesystem's."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise ConfigError(
+            f"give_up_after_s = {value!r} is no number of seconds; correct it in [tool.runstore.storage]"
+        )
+    return float(value)
 
 
 def is_precondition(error: BaseException) -> bool:

@@ -5,9 +5,11 @@ fsspec brings exceptions of its own.
 """
 
 import errno
+import math
 import random
 import threading
 from collections.abc import Callable
+from time import monotonic
 from typing import TypeVar
 
 from runstore.credentials import redacted
@@ -16,6 +18,8 @@ from runstore.errors import StorageFailed, TransferFailed
 TRIES = 7
 """Of one request, over some 6 s: enough for throttling and for a server that restarts."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.1, 5.0
+GIVE_UP_AFTER_S = 60.0
+"""No try of a request begins later: a service that does not answer costs so much, and at most one time-out more."""
 IN_A_ROW = 16
 """When as many requests have finally failed and none has succeeded in between, the service is down: the run stops."""
 
@@ -59,34 +63,60 @@ T = TypeVar("T")
 class Requests:
     """What one base asks of its service."""
 
-    def __init__(self) -> None:
+    def __init__(self, give_up_after_s: float = GIVE_UP_AFTER_S) -> None:
         self._closed = threading.Event()
+        self._give_up_after_s = give_up_after_s
         self._failed_in_a_row = 0
+        self._answered = -math.inf
+        """When the service has last answered a request, with yes or no."""
 
-    def ask(self, address: str, request: Callable[[], T]) -> T:
+    def ask(self, address: str, request: Callable[[], T], within_s: float = math.inf) -> T:
         """What a request answers, tried again with growing, jittered waits; `address` is for messages.
 
-        Passes FileNotFoundError and FileExistsError on. Raises TransferFailed where the last try failed too, and
-        StorageFailed where there is no use in trying, or where nothing gets through to the service any longer.
+        `within_s`: no try begins later, where that is sooner than for others. Passes FileNotFoundError and
+        FileExistsError on. Raises TransferFailed where the last try failed too, and StorageFailed where there is no use
+        in trying, or where nothing gets through to the service any longer.
         """
+        begun, within_s = monotonic(), min(within_s, self._give_up_after_s)
         for number in range(1, TRIES + 1):
             try:
                 answer = request()
             except (FileNotFoundError, FileExistsError):
-                self._failed_in_a_row = 0  # an answer, too
+                self._note_answer()
                 raise
             except StorageFailed:  # of a request that this one is made of
                 raise
             except Exception as error:
                 if not may_pass(error):
                     raise refused(address, error) from None
-                wait_s = _wait_s(number)
+                wait_s, took_s = _wait_s(number), monotonic() - begun
+                if took_s + wait_s >= within_s:
+                    raise self._too_late(address, error, number, took_s) from None
                 if number == TRIES or self._closed.wait(wait_s):
                     raise self._given_up(address, error, number) from None
             else:
-                self._failed_in_a_row = 0
+                self._note_answer()
                 return answer
         raise AssertionError("unreachable")
+
+    def _note_answer(self) -> None:
+        self._failed_in_a_row, self._answered = 0, monotonic()
+
+    def _too_late(self, address: str, error: Exception, tries: int, took_s: float) -> StorageFailed:
+        """Where others got through meanwhile it is this transfer alone that failed; else the service is down."""
+        self._failed_in_a_row += 1
+        what = (
+            f"{address}: {fact_of(error)}; given up after {took_s:.0f} s ({tries} of {TRIES} tries)"
+        )
+        remedy = (
+            "see to the service, then `runstore resume`; what is only slow is waited for longer with give_up_after_s "
+            f"(now {self._give_up_after_s:g}) in [tool.runstore.storage]"
+        )
+        if self._answered > monotonic() - took_s:
+            return TransferFailed(f"{what}; {remedy}")
+        return StorageFailed(
+            f"{what}, and no other request was answered in that time. Nothing that was committed is lost; {remedy}"
+        )
 
     def _given_up(self, address: str, error: Exception, tries: int) -> StorageFailed:
         self._failed_in_a_row += 1

@@ -8,6 +8,7 @@ a range, HEAD, and multipart uploads that are aborted where they fail. Trying ag
 import base64
 import contextlib
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -22,6 +23,8 @@ from runstore.outputs.requests import code_of, may_pass
 MULTIPART_BYTES = 8 * 2**20
 """An object of more is sent in parts of so many bytes."""
 PARTS_IN_FLIGHT = 4
+ABORT_S = 5.0
+"""For what is thrown away because the service did not do what it was asked to: it may not do that either."""
 DELETED_TOGETHER = 1_000
 
 _CLIENT = {
@@ -171,9 +174,9 @@ class S3Base(RemoteBase):
         with contextlib.suppress(
             StorageFailed, FileNotFoundError
         ):  # what went wrong before is the news
-            uploads = [upload] if upload else [one for _, one in self.unfinished(path)]
+            uploads = [upload] if upload else [one for _, one in self.unfinished(path, ABORT_S)]
             for one in uploads:
-                self.abort(path, one)
+                self.abort(path, one, ABORT_S)
 
     # Reading
 
@@ -219,24 +222,25 @@ class S3Base(RemoteBase):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def unfinished(self, path: str = "") -> list[tuple[str, str]]:
+    def unfinished(self, path: str = "", within_s: float = math.inf) -> list[tuple[str, str]]:
         """(path, upload) of multipart uploads that were not ended, of all objects or of one."""
         prefix = self._key(path)
         page = self._requests.ask(
-            self.root, lambda: self._ask("list_multipart_uploads", Prefix=prefix)
+            self.root, lambda: self._ask("list_multipart_uploads", Prefix=prefix), within_s
         )
         return [
             (one["Key"].removeprefix(self._key("")), one["UploadId"])
             for one in page.get("Uploads", ())
         ]
 
-    def abort(self, path: str, upload: str) -> None:
+    def abort(self, path: str, upload: str, within_s: float = math.inf) -> None:
         """Throw the parts of an unfinished upload away."""
         key = self._key(path)
         with contextlib.suppress(FileNotFoundError):
             self._requests.ask(
                 self.describe(path),
                 lambda: self._ask("abort_multipart_upload", Key=key, UploadId=upload),
+                within_s,
             )
 
     def checks_checksums(self, path: str) -> bool:

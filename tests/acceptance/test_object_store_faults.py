@@ -149,6 +149,26 @@ def test_the_same_request_hit_until_it_is_given_up(
     assert_whole(scene, moto, bucket, "place")
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_service_that_answers_nothing(
+    large: bool, moto: Moto, proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that takes requests and never answers stops the run before its tries are at an end, and says what to set."""
+    lead_to(monkeypatch, moto, proxy.endpoint)
+    with (tmp_path / "pyproject.toml").open("a") as settings:
+        settings.write("[tool.runstore.storage]\ngive_up_after_s = 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    url = f"s3://{moto.fresh_bucket()}/place"
+    fault = proxy.inject(SILENCE, times=10**6)
+    data = LARGE if large else b"small"
+    with RunStore.open(tmp_path / "store", url) as store:
+        base = store.base(f"{url}/run")
+        with pytest.raises(StorageFailed, match=r"given up after .* give_up_after_s \(now 1\)"):
+            base.write("a.bin", data, hashlib.sha256(data).hexdigest())
+    asked = Counter((request.method, request.target) for request in fault.fired)
+    assert 0 < max(asked.values()) < requests.TRIES
+
+
 # Large outputs
 
 

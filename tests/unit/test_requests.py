@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from runstore.errors import OutputConflict, OutputMissing, StorageFailed, TransferFailed
+from runstore.errors import (
+    ConfigError,
+    OutputConflict,
+    OutputMissing,
+    StorageFailed,
+    TransferFailed,
+)
 from runstore.outputs import requests
 from runstore.outputs.remote import RemoteBase
 from runstore.outputs.requests import IN_A_ROW, TRIES, Requests, may_pass
@@ -114,6 +120,66 @@ def test_the_last_try_is_a_failed_transfer(waits: list[float]) -> None:
     assert 3 < sum(waits[:-1]) < 7
 
 
+class Clock:
+    """Passes only while a request waits for an answer."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 1_000.0
+        monkeypatch.setattr(requests, "monotonic", lambda: self.now_s)
+
+    def silent(self, timeout_s: float) -> Callable[[], None]:
+        """A request that nobody answers."""
+
+        def request() -> None:
+            self.now_s += timeout_s
+            raise TimeoutError("no answer")
+
+        return request
+
+
+@pytest.mark.parametrize(("timeout_s", "tries"), [(20.0, 3), (0.5, TRIES), (90.0, 1)])
+def test_silence_is_given_up_in_time(
+    timeout_s: float, tries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No try begins after the time to give up: what is silent costs that, and one time-out more at most."""
+    clock = Clock(monkeypatch)
+    with pytest.raises(StorageFailed):
+        Requests(60.0).ask("x://a", clock.silent(timeout_s))
+    assert clock.now_s == 1_000.0 + tries * timeout_s
+
+
+def test_a_service_that_answers_nothing_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says for how long it was asked, that nothing was answered, and what to set where it is only slow."""
+    clock = Clock(monkeypatch)
+    service = Requests(50.0)
+    service.ask("x://b", lambda: None)
+    with pytest.raises(StorageFailed, match=r"^x://a: no answer; given up after 60 s") as caught:
+        service.ask("x://a", clock.silent(20.0))
+    assert "no other request was answered" in str(caught.value)
+    assert "give_up_after_s (now 50) in [tool.runstore.storage]" in str(caught.value)
+    assert not isinstance(caught.value, TransferFailed)
+
+
+def test_where_others_get_through_one_transfer_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the attempt fails, and not the run."""
+    clock = Clock(monkeypatch)
+    service, silent = Requests(50.0), clock.silent(20.0)
+
+    def request() -> None:
+        service.ask("x://b", lambda: None)
+        silent()
+
+    with pytest.raises(TransferFailed, match=r"given up after 60 s.*give_up_after_s"):
+        service.ask("x://a", request)
+
+
+@pytest.mark.parametrize("value", [0, -1, "60", True, float("nan")])
+def test_a_time_to_give_up_is_a_number_of_seconds(value: object) -> None:
+    """Anything else is refused where the place is opened, and named."""
+    with pytest.raises(ConfigError, match="give_up_after_s = "):
+        RemoteBase("memory://seconds", {"give_up_after_s": value})
+
+
 def test_waits_are_jittered(waits: list[float]) -> None:
     """Clients that were refused together do not come back together."""
     for _ in range(5):
@@ -149,7 +215,7 @@ def test_one_answer_ends_the_row(answer: Exception | None) -> None:
 
 def test_closing_ends_the_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who stops does not wait for a service that is down."""
-    monkeypatch.setattr(requests, "_wait_s", lambda number: 60.0)
+    monkeypatch.setattr(requests, "_wait_s", lambda number: 30.0)
     service, tried = Requests(), threading.Event()
 
     def request() -> None:
