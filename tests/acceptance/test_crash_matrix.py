@@ -20,7 +20,7 @@ from runstore import RunStore
 from runstore.log import recorder
 from runstore.log.database import Database
 from runstore.log.events import Event, ExpansionSealed, RunSucceeded, StepSucceeded
-from runstore.testing import Failpoint, Point, armed, in_fork, kill, record_points
+from runstore.testing import Ending, Failpoint, Point, armed, in_fork, kill, record_points
 from tests.acceptance.three_stages import (
     ALL_STEPS,
     EXPECTED,
@@ -245,13 +245,18 @@ def failpoints_for(points: list[Point]) -> list[Failpoint]:
 
 def kill_run(run: Callable[[], Any], failpoint: Failpoint) -> None:
     """Run in a process of its own until the failpoint kills it, which is asserted."""
+    ending = end_of(run, failpoint)
+    assert ending.killed, f"{failpoint} did not kill: {ending}"
+
+
+def end_of(run: Callable[[], Any], failpoint: Failpoint) -> Ending:
+    """How a run in a process of its own has ended, with a failpoint that would kill it."""
 
     def armed_run() -> None:
         with armed(failpoint):
             run()
 
-    ending = in_fork(armed_run)
-    assert ending.killed, f"{failpoint} did not kill: {ending}"
+    return in_fork(armed_run)
 
 
 def go_on(scene: Scene, store: RunStore | None = None) -> RunResult:
