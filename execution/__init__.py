@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from execution.definition.op import OpDefinition, op
     from execution.definition.resources import ResourceDefinition, ResourceParam, resource
     from execution.definition.retries import Backoff, Failure, Jitter, RetryPolicy, RetryRequested
+    from execution.executors.dask import dask
     from execution.executors.processes import processes
     from execution.executors.threads import threads
     from execution.planning.rerun_plan import RerunPlan
@@ -52,6 +53,7 @@ _HOMES = {
     "RetryRequested": "definition.retries",
     "RunResult": "running.result",
     "build_op_context": "running.direct",
+    "dask": "executors.dask",
     "execute": "running.launch",
     "graph": "definition.graph",
     "failure_hook": "definition.hooks",
@@ -104,6 +106,7 @@ __all__ = [
     "RetryRequested",
     "RunResult",
     "build_op_context",
+    "dask",
     "execute",
     "failure_hook",
     "graph",

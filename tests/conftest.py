@@ -1,5 +1,6 @@
 """Servers that tests of any room may ask for."""
 
+from tests.dask_clusters import cluster
 from tests.object_stores.fixtures import any_store, ministack, moto, proxy, rclone
 
-__all__ = ["any_store", "ministack", "moto", "proxy", "rclone"]
+__all__ = ["any_store", "cluster", "ministack", "moto", "proxy", "rclone"]

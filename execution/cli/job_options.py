@@ -10,7 +10,7 @@ from execution.definition.job import JobDefinition
 from execution.definition.loading import load_job
 from execution.errors import ExecutionError
 from execution.executors.by_name import FORMS, executor_named
-from runstore.errors import ConfigError, RunStoreError
+from runstore.errors import ConfigError, ExtraMissing, RunStoreError
 
 if TYPE_CHECKING:
     from execution.executors.base import Executor
@@ -44,7 +44,7 @@ def executor_option(function: F) -> F:
 def _checked(ctx: click.Context, option: click.Parameter, text: str | None) -> str | None:
     try:
         chosen(text)
-    except ConfigError as error:
+    except (ConfigError, ExtraMissing) as error:
         raise click.BadParameter(str(error), ctx, option) from None
     return text
 

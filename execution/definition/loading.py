@@ -39,6 +39,14 @@ def load_job(reference: str) -> JobDefinition:
     raise JobNotFound(f"{fact}; it has {listed}. Write {place}:NAME")
 
 
+def load_afresh(reference: str) -> JobDefinition:
+    """As `load_job`; a file that this process has loaded before is loaded as it is now. Modules stay as they are."""
+    place = reference.rpartition(":")[0]
+    if place.endswith(".py"):
+        sys.modules.pop(_module_name(Path(place).absolute()), None)
+    return load_job(reference)
+
+
 def load_files(paths: Iterable[str]) -> None:
     """Load files as `load_job` does, for what names their modules."""
     for path in paths:
@@ -57,7 +65,7 @@ def _load_file(path: Path, reference: str) -> ModuleType:
             f"no file {path}; write the job as path/to/file.py:job or package.module:job"
         )
     path = path.absolute()
-    name = f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = _module_name(path)
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -74,6 +82,10 @@ def _load_file(path: Path, reference: str) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _module_name(path: Path) -> str:
+    return f"{_PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
 
 
 def _load_module(name: str, reference: str) -> ModuleType:

@@ -14,9 +14,10 @@ from time import monotonic
 from execution.errors import ResourceFailed
 from execution.executors.base import checked_workers
 from execution.executors.child_process import ENDING_S, ChildProcess
+from execution.executors.opening import opening
 from execution.executors.packing import unpack_told
 from execution.executors.pooled import Pool, PooledExecutor
-from execution.executors.worker_process import CLOSED, READY, opening
+from execution.executors.worker_process import CLOSED, READY
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
 from execution.running.told import Ticket, Told

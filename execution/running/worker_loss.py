@@ -39,9 +39,11 @@ def told_of_loss(
     return Told(key, (failed,), exception=final)
 
 
-def told_of_timeout(ticket: Ticket, duration_s: float, worker: str = "") -> Told:
-    """The last word of an attempt whose worker was killed since it took too long; its retry policy applies."""
+def told_of_timeout(
+    ticket: Ticket, duration_s: float, worker: str = "", how: str = "its process was killed"
+) -> Told:
+    """The last word of an attempt whose worker was ended since it took too long; its retry policy applies."""
     error = StepTimedOut(
-        f"step {ticket.step_key!r} took longer than its timeout of {ticket.op.timeout_s:g} s; its process was killed"
+        f"step {ticket.step_key!r} took longer than its timeout of {ticket.op.timeout_s:g} s; {how}"
     )
     return failed(ticket, [], error, duration_s, worker)

@@ -125,6 +125,11 @@ class OutputStore:
         address = self._bases[-1].describe("").rstrip("/") if self._bases else "no place"
         guard(self, requests=REQUESTS, ends=("flush", "close"), address=address)
 
+    @property
+    def bases(self) -> Sequence[Base]:
+        """The places of the run's outputs, in the order in which the log declares them; new ones go to the last."""
+        return self._bases
+
     # How much may be in flight
 
     @property

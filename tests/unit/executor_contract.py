@@ -232,7 +232,7 @@ class ExecutorContract:
             (bench.folder / "go").touch()
         else:
             until = time.monotonic() + PATIENCE_S
-            while not (bench.folder / "here").exists():
+            while not ((bench.folder / "here").exists() and bench.executor.at_work):
                 assert time.monotonic() < until
                 assert bench.executor.next_message(0.01) is None
             (worker,) = bench.executor.at_work.items()

@@ -15,8 +15,8 @@ from execution.definition.loading import load_job
 from execution.errors import CodeChanged, WorkerLost
 from execution.executors import packing
 from execution.executors.frames import Frames
+from execution.executors.opening import opening
 from execution.executors.packing import pack, pack_told, unpack, unpack_told
-from execution.executors.worker_process import opening
 from execution.running import inputs
 from execution.running.brief import Brief
 from execution.running.told import Told

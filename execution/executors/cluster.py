@@ -1,0 +1,68 @@
+"""What a cluster is asked for, and what it tells: messages and nothing else, whatever brings them."""
+
+from collections.abc import Mapping, Sequence
+from queue import SimpleQueue
+from typing import NamedTuple, Protocol
+
+from execution.executors.reports import Hello, Report
+
+
+class Joined(NamedTuple):
+    """The cluster has a new worker."""
+
+    address: str
+
+
+class Gone(NamedTuple):
+    """The cluster has lost a worker."""
+
+    address: str
+    how: str
+
+
+class Failed(NamedTuple):
+    """The cluster could not do what it was asked for: to introduce a worker, to run a batch."""
+
+    what: str | int
+    """The address of the worker, or the number of the batch."""
+    why: str
+
+
+class Left(NamedTuple):
+    """A worker has closed what it had open."""
+
+    address: str
+    stops: bytes
+
+
+News = Joined | Gone | Failed | Left | Hello | Report
+
+
+class Connection(Protocol):
+    """The way to a cluster; news from it come in a queue."""
+
+    inbox: "SimpleQueue[News]"
+
+    def introduce(self, address: str) -> None:
+        """Have a worker load the job and open the outputs; Hello, Failed or Gone follows."""
+
+    def send(
+        self,
+        address: str,
+        batch: int,
+        tickets: Sequence[Sequence[bytes]],
+        needs: Mapping[str, float],
+    ) -> None:
+        """Have a worker that was introduced run a batch; Reports follow, or Failed, or Gone."""
+
+    def forget(self, batch: int) -> None:
+        """Nobody waits for this batch any more."""
+
+    def restart(self, address: str) -> None:
+        """Have a worker's nanny end its process; Gone follows."""
+
+    def leave(self, address: str) -> None:
+        """Have a worker close what it has open; Left, Failed or Gone follows."""
+
+    def check(self) -> None:
+        """Raise WorkerLost where the cluster itself is gone."""
