@@ -14,7 +14,7 @@ import msgspec
 from runstore.credentials import Options, learn_options
 from runstore.errors import ConfigError, StoreNotFound
 from runstore.log.events import Durability, SmallOutputs
-from runstore.outputs.urls import check_url, scheme_of
+from runstore.outputs.urls import check_url, is_place, public_url, scheme_of
 
 DEFAULT_STORE = ".runstore"
 _SETTINGS = ("store", "outputs", "level", "small_outputs", "allow_pickle")
@@ -39,7 +39,8 @@ class Settings(msgspec.Struct, frozen=True):
     allow_pickle: bool = False
     """What no other format gives back is pickled, unless its output names a serializer."""
     options: Options = Options()
-    """Of the storage that outputs go to, from `[tool.runstore.storage]`: they may hold credentials."""
+    """Of the storages that outputs go to, from `[tool.runstore.storage]`: of all, or below a URL as name those of one.
+    They may hold credentials."""
     looked_in: tuple[str, ...] = ()
 
 
@@ -161,7 +162,7 @@ def _table(value: Any, name: str, file: Path) -> dict[str, Any]:
 def _checked(table: dict[str, Any], file: Path) -> dict[str, Any]:
     for name, value in table.items():
         if name == "storage":
-            learn_options(_table(value, "[tool.runstore.storage]", file))
+            _check_options(_table(value, "[tool.runstore.storage]", file), file)
         elif name not in _SETTINGS or not isinstance(value, _type_of(name)):
             known = ", ".join(_SETTINGS[:-1])
             raise ConfigError(
@@ -171,6 +172,18 @@ def _checked(table: dict[str, Any], file: Path) -> dict[str, Any]:
     return {
         name: _word(value) if isinstance(value, bool) else value for name, value in table.items()
     }
+
+
+def _check_options(options: Mapping[str, Any], file: Path) -> None:
+    learn_options(options)
+    for name, value in options.items():
+        if is_place(name):
+            _table(value, f'[tool.runstore.storage."{public_url(name)}"]', file)
+            if public_url(name) != name:
+                raise ConfigError(
+                    f"{file}: [tool.runstore.storage] has options of {public_url(name)} under a URL with credentials; "
+                    "name the place without them"
+                )
 
 
 def _type_of(setting: str) -> type:

@@ -24,7 +24,7 @@ from runstore.outputs.remote import RemoteBase
 from runstore.outputs.s3 import S3Base
 from runstore.outputs.segments import SMALL_BYTES, Packer, Segment, SegmentReader
 from runstore.outputs.serializers import Serialized
-from runstore.outputs.urls import S3_SCHEMES, scheme_of
+from runstore.outputs.urls import S3_SCHEMES, options_at, scheme_of
 
 AHEAD = 16
 """How many stores of one attempt, and loads of one collect, may be in flight (rule X1)."""
@@ -47,7 +47,8 @@ REQUESTS = (
 
 
 def open_base(url: str, *, durable: bool, options: Mapping[str, Any] | None = None) -> Base:
-    """The base behind a URL or an absolute path; `options` are for what is not on a disk of this machine.
+    """The base behind a URL or an absolute path; `options`, of all places or of some, are for what is not on a disk of
+    this machine.
 
     It is of this process alone: a fork is refused. Raises ConfigError where there cannot be one.
     """
@@ -59,9 +60,8 @@ def open_base(url: str, *, durable: bool, options: Mapping[str, Any] | None = No
 def _base_of(url: str, scheme: str, *, durable: bool, options: Mapping[str, Any] | None) -> Base:
     if scheme == "file":
         return LocalBase(url.removeprefix("file://").rstrip("/"), durable=durable)
-    if scheme in S3_SCHEMES:
-        return S3Base(url.rstrip("/"), options)
-    return RemoteBase(url.rstrip("/"), options)
+    remote = S3Base if scheme in S3_SCHEMES else RemoteBase
+    return remote(url.rstrip("/"), options_at(url, options or {}))
 
 
 class Flight(NamedTuple):

@@ -213,9 +213,7 @@ class S3Base(RemoteBase):
         prefix = self._key("")
         more: dict[str, str] = {}
         while True:
-            page = self._requests.ask(
-                self.root, partial(self._ask, "list_objects_v2", Prefix=prefix, **more)
-            )
+            page = self._found("", partial(self._ask, "list_objects_v2", Prefix=prefix, **more))
             for one in page.get("Contents", ()):
                 yield Found(one["Key"].removeprefix(prefix), int(one["Size"]))
             if not page.get("IsTruncated"):
@@ -225,9 +223,13 @@ class S3Base(RemoteBase):
     def unfinished(self, path: str = "", within_s: float = math.inf) -> list[tuple[str, str]]:
         """(path, upload) of multipart uploads that were not ended, of all objects or of one."""
         prefix = self._key(path)
-        page = self._requests.ask(
-            self.root, lambda: self._ask("list_multipart_uploads", Prefix=prefix), within_s
-        )
+        ask = partial(self._ask, "list_multipart_uploads", Prefix=prefix)
+        try:
+            page = self._requests.ask(self.root, ask, within_s)
+        except FileNotFoundError as error:
+            if code_of(error) == "NoSuchUpload":  # so says rclone where there are none
+                return []
+            raise self._gone("") from None
         return [
             (one["Key"].removeprefix(self._key("")), one["UploadId"])
             for one in page.get("Uploads", ())

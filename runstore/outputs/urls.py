@@ -1,5 +1,7 @@
 """Where outputs go, as text: what a URL means, and what of it may be shown. Pure."""
 
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
 
 from runstore.errors import ConfigError
@@ -25,6 +27,27 @@ def below(url: str, path: str) -> str:
     """The URL of what lies below another, its query kept at its end."""
     url, separator, query = url.partition("?")
     return f"{url.rstrip('/')}/{path}{separator}{query}"
+
+
+def options_at(url: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The options of the place behind a URL. A name among them that is itself a URL has those of what lies below it:
+    the longest such URL counts, with nothing of the others, so that no service is shown what is another's.
+    """
+    address = _folder(public_url(url))
+    places = [name for name in options if is_place(name) and address.startswith(_folder(name))]
+    if places:
+        found: Mapping[str, Any] = options[max(places, key=lambda name: len(_folder(name)))]
+        return found
+    return {name: value for name, value in options.items() if not is_place(name)}
+
+
+def is_place(option: str) -> bool:
+    """True for the name of an option that is a URL, and stands for the options of one place."""
+    return "://" in option
+
+
+def _folder(url: str) -> str:
+    return f"{url.rstrip('/')}/"
 
 
 def check_url(url: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from execution import RunResult, rerun, resume
 from runstore import OutputReference, RunStore
 from runstore.audit import cat
-from runstore.errors import ConfigError, OutputConflict, OutputLost
+from runstore.errors import ConfigError, OutputConflict, OutputLost, StorageFailed
 from runstore.housekeeping import move, prune
 from runstore.log import recorder
 from runstore.log.events import STORES, BaseMoved
@@ -20,6 +20,9 @@ from runstore.outputs import segments
 from runstore.testing import Failpoint, in_fork, record_points
 from tests.acceptance.test_crash_matrix import failpoints_for, kill_run
 from tests.acceptance.three_stages import EXPECTED, RUN, Scene, file_digests, three_stages, values
+from tests.object_stores.moto import Moto
+from tests.object_stores.proxy import Proxy
+from tests.object_stores.rclone import Rclone
 
 AGAIN = "again"
 
@@ -150,6 +153,65 @@ def test_round_the_world(
                 move(store, RUN, url)
         assert file_digests(scene.store / "outputs" / RUN) == first
         assert not fsspec.filesystem("memory").find(bucket)
+
+
+def options_table(url: str, endpoint: str, key: str, secret: str) -> str:
+    """What pyproject.toml says of one service."""
+    named = {"endpoint_url": endpoint, "key": key, "secret": secret}
+    lines = [
+        f'[tool.runstore.storage."{url}"]',
+        *(f'{name} = "{one}"' for name, one in named.items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def keys_shown_to(proxy: Proxy) -> set[str]:
+    """The keys with which the requests to a service are signed."""
+    signed = [one.headers["authorization"].partition("Credential=")[2] for one in proxy.requests]
+    return {words.partition("/")[0] for words in signed}
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_from_service_to_service(
+    is_back: bool, moto: Moto, rclone: Rclone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has an endpoint and keys of its own, of which the other sees nothing; the run goes on where it is now."""
+    monkeypatch.setattr(recorder, "GROUP_S", 0.0)
+    for name, value in rclone.environment("http://127.0.0.1:1").items():
+        monkeypatch.setenv(name, "of-nobody" if "ACCESS_KEY" in name else value)
+    monkeypatch.chdir(tmp_path)
+    scene = Scene(tmp_path, "durable")
+    with Proxy(moto.port) as first, Proxy(rclone.port) as second:
+        one, other = f"s3://{moto.fresh_bucket()}/runs", f"s3://{rclone.fresh_bucket()}"
+        tables = options_table(one, first.endpoint, "moto-key", "moto-secret")
+        tables += options_table(other, second.endpoint, rclone.key, rclone.secret)
+        (tmp_path / "pyproject.toml").write_text(tables)
+        old, new, left = (other, one, second) if is_back else (one, other, first)
+        crash = Failpoint(point="event.before", kind="StepStarted", step="gather")
+        kill_run(Scene(tmp_path, "durable", old).execute, crash)
+        with scene.open() as store:
+            told = move(store, RUN, new, delete_old=True)
+            assert told.copied.objects
+            assert store.state(RUN).bases == [f"{new}/{RUN}"]
+            asked = len(left.requests)
+            scene.take_calls()
+            assert values(scene.resume(store)) == EXPECTED
+            assert "fan_out" not in scene.take_calls()
+            assert len(left.requests) == asked
+        assert keys_shown_to(first) == {"moto-key"}
+        assert keys_shown_to(second) == {rclone.key}
+
+
+def test_to_a_bucket_that_is_not_there(
+    scene: Scene, moto: Moto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named, and the run is where it was."""
+    for name, value in moto.environment().items():
+        monkeypatch.setenv(name, value)
+    with scene.open() as store:
+        with pytest.raises(StorageFailed, match="there is no bucket 'nowhere' at this endpoint"):
+            move(store, RUN, "s3://nowhere/runs")
+        check(store)
 
 
 def test_lost_outputs_are_not_moved(scene: Scene, tmp_path: Path) -> None:

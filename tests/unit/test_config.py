@@ -7,6 +7,7 @@ import pytest
 from runstore.config import Settings, find_settings, store_to_create, store_to_read
 from runstore.credentials import redacted
 from runstore.errors import ConfigError, StoreNotFound
+from runstore.outputs.urls import options_at
 
 SOURCES = ("argument", "environment", "project")
 
@@ -178,6 +179,41 @@ def test_options_of_the_storage_are_read_and_not_shown(tmp_path: Path) -> None:
     assert settings.options["client_kwargs"] == {"endpoint_url": "http://127.0.0.1:1"}
     assert "sesame" not in repr(settings)
     assert redacted("AK-sesame-5") == "***"
+
+
+def test_options_of_one_place(tmp_path: Path) -> None:
+    """The longest URL that a place lies below gives its options, all of them; others have the common ones."""
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.runstore.storage]\nkey = "common-1"\n'
+        '[tool.runstore.storage."s3://archive"]\nsecret = "AK-sesame-6"\n'
+        '[tool.runstore.storage."s3://archive/cold/"]\nprofile = "cold"\n'
+    )
+    options = find_settings(environment={}, directory=tmp_path).options
+    for url, found in {
+        "s3://archive/runs/r": {"secret": "AK-sesame-6"},
+        "s3://archive": {"secret": "AK-sesame-6"},
+        "s3://archive/cold/r": {"profile": "cold"},
+        "s3://archive/colder": {"secret": "AK-sesame-6"},
+        "s3://archive-2/runs": {"key": "common-1"},
+        "gs://archive/runs": {"key": "common-1"},
+    }.items():
+        assert options_at(url, options) == found, url
+    assert redacted("AK-sesame-6") == "***"
+
+
+@pytest.mark.parametrize(
+    ("table", "error"),
+    [
+        ('"s3://archive" = "fast"', r'storage."s3://archive"\] is not a table'),
+        ('"ftp://me:hunter2@host/x" = {}', r"options of ftp://host/x under a URL with credentials"),
+    ],
+)
+def test_options_of_a_place_that_is_none(table: str, error: str, tmp_path: Path) -> None:
+    """What is no table, or names a place by a URL with credentials, is refused, and no credential shown."""
+    (tmp_path / "pyproject.toml").write_text(f"[tool.runstore.storage]\n{table}\n")
+    with pytest.raises(ConfigError, match=error) as caught:
+        find_settings(environment={}, directory=tmp_path)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_credentials_do_not_belong_in_an_s3_url(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def move_command(
     """Take the outputs of a run to another place, each verified against the log and read back.
 
     Killed at any point it can be run again. Reruns that took outputs of the run go on to find them where they were:
-    what they use is not deleted.
+    what they use is not deleted. Two services are told apart by the tables [tool.runstore.storage."URL"].
     """
     with opened(store, outputs) as found:
         moved = move(found, run, url, delete_old=delete_old)
