@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -17,7 +17,6 @@ from runstore.log.events import CollectResolved
 from runstore.log.expanded import StepId
 from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Level, Node, Wire
 from runstore.log.recorder import Recorder
-from runstore.log.state import RunState
 from runstore.outputs.reference import OutputReference
 
 HELD = 10_000
@@ -101,7 +100,18 @@ class InputLost(Exception):
         self.error = error
 
 
-Item = Wire | Given
+class _Source(NamedTuple):
+    """A wire, with what is the same for every step that reads it."""
+
+    wire: Wire
+    output: tuple[str, str]
+    """Node and output of what is loaded."""
+    declared: Any
+    level: Level | None
+    """Of the pieces that it reads; None where it reads no pieces."""
+
+
+_Item = _Source | Given
 
 
 class InputResolver:
@@ -110,15 +120,8 @@ class InputResolver:
     def __init__(self, recorder: Recorder, declared: Callable[[str, str], Any]) -> None:
         self._recorder = recorder
         self._state = recorder.state
-        self._graph = recorder.state.graph
-        self._declared = {
-            (wire.producer.name, wire.source.output): declared(
-                wire.producer.name, wire.source.output
-            )
-            for wires in self._graph.wires.values()
-            for wire in wires
-        }
-        self._items = {node.name: _items(node, self._graph) for node in self._graph.nodes}
+        graph = recorder.state.graph
+        self._items = {node.name: _items(node, graph, declared) for node in graph.nodes}
 
     def resolve(
         self, node: Node, step: StepId, record: Callable[[CollectResolved], int]
@@ -131,17 +134,18 @@ class InputResolver:
         arguments: dict[str, Argument | list[Argument]] = {}
         seqs: dict[str, int | list[int]] = {}
         for name, is_list, items in self._items[node.name]:
+            if not is_list:
+                argument, seq = self._find(step, name, 0, items[0], record)
+                assert argument is not None, "a step without an input is skipped"
+                arguments[name] = argument
+                if seq:
+                    seqs[name] = seq
+                continue
             found = [
                 self._find(step, name, place, item, record) for place, item in enumerate(items)
             ]
-            present = [(argument, seq) for argument, seq in found if argument is not None]
-            if is_list:
-                arguments[name] = [argument for argument, _ in present]
-                seqs[name] = [seq for _, seq in present if seq]
-            else:
-                arguments[name], seq = present[0]
-                if seq:
-                    seqs[name] = seq
+            arguments[name] = [argument for argument, _ in found if argument is not None]
+            seqs[name] = [seq for _, seq in found if seq]
         return arguments, seqs
 
     def _find(
@@ -149,30 +153,34 @@ class InputResolver:
         step: StepId,
         name: str,
         place: int,
-        item: Item,
+        item: _Item,
         record: Callable[[CollectResolved], int],
     ) -> tuple[Argument | None, int]:
         if isinstance(item, Given):
             return item, 0
-        if isinstance(item.source, FromCollect):
-            if readiness(self._state, item, item.path(step.key_path)) == SKIP:
+        wire, output, declared, level = item
+        path = wire.path(step.key_path)
+        if isinstance(wire.source, FromCollect):
+            if readiness(self._state, wire, path) == SKIP:
                 return None, 0
             return self._collect(step, name, place, item, record)
-        seq = source_seq(self._state, step, item)
+        if level is not None:
+            seq = self._state.piece_seq(level, path[:-1], path[-1])
+        else:
+            seq = self._state.output_seq(StepId(output[0], path), output[1])
         if not seq:
             return None, 0  # skipped: left out of a fan-in list
-        reference = self._recorder.reference(seq)
-        output = (item.producer.name, item.source.output)
-        return Stored(seq, reference, self._declared[output], output), seq
+        return Stored(seq, self._recorder.reference(seq), declared, output), seq
 
     def _collect(
         self,
         step: StepId,
         name: str,
         place: int,
-        wire: Wire,
+        source: _Source,
         record: Callable[[CollectResolved], int],
     ) -> tuple[Argument | None, int]:
+        wire, output, declared, _ = source
         assert isinstance(wire.source, FromCollect)
         found = members(self._state, wire, wire.path(step.key_path))
         leaves = list(found.leaves())
@@ -189,9 +197,8 @@ class InputResolver:
             digest=self._digest(found, stored()),
             place=place,
         )
-        output = (wire.producer.name, wire.source.output)
         forms = [one.form for one in wire.source.over]
-        collected = Collected(_branch(found, forms), kept, stored, self._declared[output], output)
+        collected = Collected(_branch(found, forms), kept, stored, declared, output)
         return collected, record(proof)
 
     def _references(self, seqs: Sequence[int]) -> Callable[[], Iterator[OutputReference]]:
@@ -232,7 +239,9 @@ def _branch(found: Members, forms: Sequence[str]) -> Branch:
     return Branch(form, [key for key, _ in pairs], parts)
 
 
-def _items(node: Node, graph: Graph) -> list[tuple[str, bool, list[Item]]]:
+def _items(
+    node: Node, graph: Graph, declared: Callable[[str, str], Any]
+) -> list[tuple[str, bool, list[_Item]]]:
     """For each argument of a node: its name, whether it is a fan-in list, and what it is made of."""
     wires = iter(graph.wires[node.name])
     return [
@@ -240,7 +249,7 @@ def _items(node: Node, graph: Graph) -> list[tuple[str, bool, list[Item]]]:
             argument.name,
             isinstance(argument.source, FanIn),
             [
-                Given(one.value) if isinstance(one, Constant) else next(wires)
+                Given(one.value) if isinstance(one, Constant) else _source(next(wires), declared)
                 for one in argument.singles
             ],
         )
@@ -248,13 +257,10 @@ def _items(node: Node, graph: Graph) -> list[tuple[str, bool, list[Item]]]:
     ]
 
 
-def source_seq(state: RunState, step: StepId, wire: Wire) -> int:
-    """The seq of the event that stored what a step reads from a plain source; 0 where that was skipped."""
-    path = wire.path(step.key_path)
-    if wire.pieces:
-        level = Level(wire.source.node, wire.source.output)
-        return state.piece_seq(level, path[:-1], path[-1])
-    return state.output_seq(StepId(wire.producer.name, path), wire.source.output)
+def _source(wire: Wire, declared: Callable[[str, str], Any]) -> _Source:
+    output = (wire.producer.name, wire.source.output)
+    level = Level(wire.source.node, wire.source.output) if wire.pieces else None
+    return _Source(wire, output, declared(*output), level)
 
 
 def detached(arguments: Mapping[str, Any]) -> dict[str, Any]:

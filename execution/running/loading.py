@@ -21,6 +21,8 @@ def begin_loading(
     arguments: dict[str, Argument | list[Argument]], outputs: OutputStore
 ) -> dict[int, "Future[bytes]"]:
     """Begin to read the single values among the arguments, where something is gained by it."""
+    if not outputs.ever_loads_ahead:
+        return {}
     return {
         one.seq: outputs.get_later(one.reference)
         for argument in arguments.values()
@@ -81,12 +83,12 @@ def _stream(argument: Argument, outputs: OutputStore) -> Any:
 
 def _load(argument: Argument, outputs: OutputStore, begun: Begun | None = None) -> Any:
     match argument:
+        case Stored():
+            return _read(argument, outputs, begun)
         case Given():
             return argument.value
         case Built():
             return argument.build(argument.data)
-        case Stored():
-            return _read(argument, outputs, begun)
         case Collected():
             return _built(argument.tree, _each(argument, outputs))
 

@@ -122,6 +122,7 @@ class OutputStore:
         self._making = threading.Lock()
         self._packer = Packer(self._write_segment_later) if pack else None
         self._segments = SegmentReader(self._read)
+        self._reads = max((base.reads for base in self._bases), default=1)
         address = self._bases[-1].describe("").rstrip("/") if self._bases else "no place"
         guard(self, requests=REQUESTS, ends=("flush", "close"), address=address)
 
@@ -143,6 +144,11 @@ class OutputStore:
         if self._packer:
             return PACKED_AHEAD
         return AHEAD if self._bases[-1].writes > 1 else 0
+
+    @property
+    def ever_loads_ahead(self) -> bool:
+        """True where something may be gained by loading some output before it is needed."""
+        return self._reads > 1
 
     def loads_ahead(self, reference: OutputReference) -> bool:
         """True where something is gained by loading an output before it is needed."""
