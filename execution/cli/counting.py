@@ -23,6 +23,8 @@ class OpCount:
     failed: int
     waiting: int = 0
     """To be tried again when they are due."""
+    is_closed: bool = True
+    """No more keys can come: all that yields them has ended."""
 
     @property
     def left(self) -> int:
@@ -34,17 +36,27 @@ def count_ops(state: RunState) -> list[OpCount]:
     """Every op in definition order; also while another thread applies events."""
     failed = Counter(step.node for step in list(state.failures))
     waiting = Counter(step.node for step in list(state.waiting))
-    return [
-        OpCount(
-            node.name,
-            bool(node.scope),
-            state.graph.depth[node.name],
-            *state.tally(node),
-            failed[node.name],
-            waiting[node.name],
+    complete: set[str] = set()
+    counts = []
+    for node in state.graph.nodes:
+        name = node.name
+        is_closed = all(level.node in complete for level in node.scope)
+        sealed, settled = state.tally(node)
+        if is_closed and sealed is not None and settled >= sealed:
+            complete.add(name)
+        counts.append(
+            OpCount(
+                name,
+                bool(node.scope),
+                state.graph.depth[name],
+                sealed,
+                settled,
+                failed[name],
+                waiting[name],
+                is_closed,
+            )
         )
-        for node in state.graph.nodes
-    ]
+    return counts
 
 
 def progress_text(ops: list[OpCount]) -> str:

@@ -8,7 +8,7 @@ from math import ceil, inf
 
 import click
 
-from execution.cli.display import Display, choose_display
+from execution.cli.display import AtWork, Display, choose_display
 from execution.cli.failure import (
     ExitCode,
     Failure,
@@ -47,6 +47,10 @@ class Watch:
         self._left_s = inf
         self.signals = StopSignals(self._first_signal, self._second_signal)
 
+    def began(self, at_work: AtWork) -> None:
+        """Steps may run."""
+        self.display.began(at_work)
+
     def stop_requested(self) -> str:
         """A signal was received."""
         return self.signals.reason
@@ -76,7 +80,10 @@ class Watch:
         seconds = ceil(left_s)
         if seconds < self._left_s:
             self._left_s = seconds
-            self.display.note(f"stopping: {counted(running, 'step')} may end within {seconds} s")
+            steps = counted(running, "step")
+            self.display.countdown(
+                f"stopping: {steps} may end within {seconds} s; once more leaves at once"
+            )
 
     def _first_signal(self, name: str) -> None:
         self.display.note(f"{name}: stopping after the running step; once more leaves at once")

@@ -1,5 +1,6 @@
 """Who watches a run and may stop it, as the engine sees them."""
 
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from execution.planning.rerun_plan import RerunPlan
@@ -12,6 +13,9 @@ class Control(Protocol):
 
     def planned(self, plan: ResumePlan | RerunPlan) -> None:
         """Called once when a resume or a rerun begins, with what it will do; never for a run without a past."""
+
+    def began(self, at_work: Callable[[], Mapping[str, str]]) -> None:
+        """Called once when steps may run; `at_work` gives step key -> worker, as far as known, at any time after."""
 
     def stop_requested(self) -> str:
         """Why the run is to stop after its running steps; empty while it is not."""
@@ -28,6 +32,9 @@ class NoControl:
 
     def planned(self, plan: ResumePlan | RerunPlan) -> None:
         """Nothing to show."""
+
+    def began(self, at_work: Callable[[], Mapping[str, str]]) -> None:
+        """Nothing to ask."""
 
     def stop_requested(self) -> str:
         """Never."""

@@ -109,6 +109,7 @@ class Engine:
         """Run until nothing is ready, running or waiting, or until asked to stop; append how it ended."""
         executor = self._executor
         executor.open(self._outputs, self._brief)
+        self._control.began(lambda: executor.at_work)
         try:
             while True:
                 self._start_ready()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,9 +185,10 @@ def test_the_command_stops_with_a_countdown(tmp_path: Path) -> None:
     while not lines or "may end within" not in lines[-1]:
         lines.append(driver.stderr.readline())
         assert lines[-1]
-    assert lines[-1] == "stopping: 2 steps may end within 10 s\n"
+    assert lines[-1] == "stopping: 2 steps may end within 10 s; once more leaves at once\n"
     os.killpg(driver.pid, signal.SIGINT)
-    driver.communicate(timeout=PATIENCE_S)
+    _, err = driver.communicate(timeout=PATIENCE_S)
+    assert "may end within" not in err
     assert driver.returncode == 130
     wait_until(lambda: not processes_of(driver.pid))
     listed = subprocess.run(
@@ -197,3 +199,36 @@ def test_the_command_stops_with_a_countdown(tmp_path: Path) -> None:
         check=True,
     )
     assert [run["status"] for run in json.loads(listed.stdout)] == ["crashed"]
+
+
+@needs_proc
+def test_a_terminal_shows_who_runs_what_and_counts_down(tmp_path: Path) -> None:
+    """The picture names the process and the age of each running step, and counts down after Ctrl-C."""
+    words = ["run", "tests.unit.process_jobs:waiting", "--store", str(tmp_path / "s")]
+    words += ["--executor", "processes:2", "--set", f"ops.waits.config.folder={tmp_path}"]
+    terminal, end = os.openpty()
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "execution.cli.main", *words],
+        cwd=ROOT,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30"},
+        start_new_session=True,
+        stderr=end,
+    )
+    os.close(end)
+    shown = ""
+
+    def read_until(pattern: str) -> str:
+        nonlocal shown
+        while (found := re.search(pattern, shown)) is None:
+            shown += os.read(terminal, 65_536).decode(errors="replace")
+        return found[1]
+
+    pid = int(read_until(r"[0-9.]+ s  process ([0-9]+) +waits\[[01]\]"))
+    assert pid in {int((tmp_path / f"pid-{n}").read_text()) for n in (0, 1)}
+    os.killpg(driver.pid, signal.SIGINT)
+    seconds = [int(read_until(rf"2 steps may end within ({n}) s")) for n in ("10", "9", "8")]
+    assert seconds == [10, 9, 8]
+    os.killpg(driver.pid, signal.SIGINT)
+    assert driver.wait(PATIENCE_S) == 130
+    os.close(terminal)
+    wait_until(lambda: not processes_of(driver.pid))
