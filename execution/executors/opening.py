@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from execution.definition.job import JobDefinition
 from execution.definition.loading import load_afresh, load_files, load_job, loaded_files
 from execution.errors import WorkerLost
-from execution.executors.script_formats import packed_formats, take_up
+from execution.executors.script_formats import PackedFormat, packed_formats, take_up
 from execution.running.brief import Brief
 from runstore.errors import ExtraMissing
 from runstore.log.graph import Graph
@@ -35,7 +35,7 @@ class Opening(NamedTuple):
     epoch: int
     codes: dict[str, str]
     """Node -> the digest of its op's code."""
-    formats: dict[str, bytes]
+    formats: dict[str, PackedFormat]
     """That may have been registered by the script alone."""
 
 
