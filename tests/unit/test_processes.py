@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +231,17 @@ def test_a_worker_that_finds_other_code_stops_the_run(tmp_path: Path) -> None:
         execute(edited, tmp_path / "s", executor=processes(1))
 
 
+@pytest.fixture
+def _forgotten() -> Iterator[None]:
+    """Files that a test has loaded are not loaded by the workers of those after it."""
+    before = set(sys.modules)
+    yield
+    for name in set(sys.modules) - before:
+        if name.startswith("runstore_job_"):
+            del sys.modules[name]
+
+
+@pytest.mark.usefixtures("_forgotten")
 def test_a_job_that_a_worker_cannot_load_stops_the_run(tmp_path: Path) -> None:
     """It is no failure of a step; what had been done is on disk, and the run can be resumed."""
     file = tmp_path / "once.py"
