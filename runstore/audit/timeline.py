@@ -1,10 +1,11 @@
-"""When each op was at work, epoch by epoch: bars by op, and the gaps in which nobody executed the run.
+"""When each op or each worker was at work, epoch by epoch: its bars, and the gaps in which nobody executed the run.
 
 One reading of the log. What lies closer together than the eye can tell is one bar, so that an op of a million clones is
 a few hundred.
 """
 
 import datetime as dt
+from typing import Literal
 
 import msgspec
 
@@ -27,6 +28,10 @@ from runstore.store import RunStore
 
 WIDTH = 400
 """How many places the eye tells apart."""
+EXECUTOR, UNKNOWN = "the executor", "not known"
+"""Lines of workers that have no name: the process that drove the run, and whoever ran what was interrupted."""
+
+By = Literal["op", "worker"]
 
 
 class EpochSpan(msgspec.Struct):
@@ -40,7 +45,7 @@ class EpochSpan(msgspec.Struct):
 
 
 class Bar(msgspec.Struct):
-    """Attempts of an op that lie close together."""
+    """Attempts of a line that lie close together."""
 
     begun: dt.datetime
     ended: dt.datetime
@@ -50,10 +55,10 @@ class Bar(msgspec.Struct):
     """Running when their executor died."""
 
 
-class OpLine(msgspec.Struct):
-    """One op."""
+class Line(msgspec.Struct):
+    """One op, or one worker."""
 
-    op: str
+    name: str
     bars: list[Bar] = []
 
 
@@ -63,28 +68,33 @@ class Timeline(msgspec.Struct, frozen=True):
     run_id: str
     status: str
     epochs: tuple[EpochSpan, ...]
-    ops: tuple[OpLine, ...]
+    by: By
+    """What each line is."""
+    lines: tuple[Line, ...]
 
 
-def timeline(store: RunStore, run: str = "last", *, width: int = WIDTH) -> Timeline:
-    """The bars of a run; attempts closer than 1/`width` of its active time are one. Raises RunNotFound, LogDamaged."""
+def timeline(store: RunStore, run: str = "last", *, width: int = WIDTH, by: By = "op") -> Timeline:
+    """The bars of a run, on a line for each op or for each worker, those in the order in which they first ended
+    something; attempts closer than 1/`width` of the run's active time are one. Raises RunNotFound, LogDamaged.
+    """
     summary = store.run(run)
-    reading = _Reading((summary.updated - summary.started) / width)
+    reading = _Reading((summary.updated - summary.started) / width, by)
     for seq, body in raw_rows(store, summary.run_id):
         reading.look(decode(body, summary.run_id, seq))
     reading.interrupt()
     if summary.status == "running":
         reading.epochs[-1].ended = "running"
     return Timeline(
-        summary.run_id, summary.status, tuple(reading.epochs), tuple(reading.ops.values())
+        summary.run_id, summary.status, tuple(reading.epochs), by, tuple(reading.lines.values())
     )
 
 
 class _Reading:
-    def __init__(self, near: dt.timedelta) -> None:
+    def __init__(self, near: dt.timedelta, by: By) -> None:
         self.epochs: list[EpochSpan] = []
-        self.ops: dict[str, OpLine] = {}
+        self.lines: dict[str, Line] = {}
         self._near = near
+        self._by = by
         self._running: dict[str, dt.datetime] = {}
 
     def look(self, event: AnyEvent) -> None:
@@ -98,9 +108,9 @@ class _Reading:
             case StepStarted():
                 self._running[event.step] = event.time
             case StepSucceeded() if event.step in self._running:  # else it was reused
-                self._end(event.step, event.time)
+                self._end(event.step, event.time, event.worker or EXECUTOR)
             case StepFailed() | StepRetried():
-                self._end(event.step, event.time, failed=1)
+                self._end(event.step, event.time, event.worker or EXECUTOR, failed=1)
             case RunSucceeded() | RunFailed() | RunCancelled():
                 self.epochs[-1].ended = type(event).__name__.removeprefix("Run").lower()
         self.epochs[-1].last = event.time
@@ -108,18 +118,23 @@ class _Reading:
     def _begin(self, event: RunStarted | RunResumed) -> None:
         self.interrupt()
         self.epochs.append(EpochSpan(event.epoch, event.time, event.time))
-        if event.graph is not None:
+        if self._by == "op" and event.graph is not None:
             for node in event.graph.nodes:
-                self.ops.setdefault(node.name, OpLine(node.name))
+                self._line(node.name)
+
+    def _line(self, name: str) -> Line:
+        return self.lines.setdefault(name, Line(name))
 
     def interrupt(self) -> None:
         """End what was running when the executor died, where it was last heard of."""
         for step in list(self._running):
-            self._end(step, self.epochs[-1].last, interrupted=1)
+            self._end(step, self.epochs[-1].last, UNKNOWN, interrupted=1)
 
-    def _end(self, step: str, time: dt.datetime, failed: int = 0, interrupted: int = 0) -> None:
+    def _end(
+        self, step: str, time: dt.datetime, worker: str, failed: int = 0, interrupted: int = 0
+    ) -> None:
         begun = self._running.pop(step)
-        bars = self.ops[step.partition("[")[0]].bars
+        bars = self._line(worker if self._by == "worker" else step.partition("[")[0]).bars
         last = bars[-1] if bars else None
         epoch = self.epochs[-1].begun
         if last is None or last.begun < epoch or begun - last.ended > self._near:

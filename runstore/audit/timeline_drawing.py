@@ -56,7 +56,7 @@ class Scale:
 
 def text(timeline: Timeline, width: int) -> Iterator[str]:
     """Lines of at most `width` characters: █ at work, ✗ something failed, ! interrupted, ┊ nobody executed the run."""
-    names = max([len(line.op) for line in timeline.ops] + [5])
+    names = max([len(line.name) for line in timeline.lines] + [5])
     places = max(width - names - 2, 20)
     scale = Scale(timeline.epochs)
     ground = [" "] * places
@@ -69,12 +69,12 @@ def text(timeline: Timeline, width: int) -> Iterator[str]:
             label = f"│{piece.epoch.epoch}"[: right - left]
             heads[left : left + len(label)] = label
     yield f"{'epoch':<{names}}  {''.join(heads)}".rstrip()
-    for line in timeline.ops:
+    for line in timeline.lines:
         row = list(ground)
         for bar in line.bars:
             left, right = _between(scale.place(bar.begun), scale.place(bar.ended), places)
             row[left:right] = _mark(bar) * (right - left)
-        yield f"{line.op:<{names}}  {''.join(row)}".rstrip()
+        yield f"{line.name:<{names}}  {''.join(row)}".rstrip()
     yield from _notes(timeline)
 
 
@@ -111,7 +111,7 @@ def seconds_text(seconds: float) -> str:
 
 def svg(timeline: Timeline) -> Iterator[str]:
     """The lines of an SVG picture, which needs no script, no font and no network."""
-    scale, height = Scale(timeline.epochs), (len(timeline.ops) + 2) * _ROW_PX
+    scale, height = Scale(timeline.epochs), (len(timeline.lines) + 2) * _ROW_PX
     yield (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_NAME_PX + _WIDTH_PX + 10} {height}" '
         'font-family="sans-serif" font-size="12" role="img">'
@@ -127,9 +127,9 @@ def svg(timeline: Timeline) -> Iterator[str]:
             label = f"epoch {piece.epoch.epoch}, {piece.epoch.ended}"
             yield _rect(left, 0, width, height, "#f6f6f6", label)
             yield f'<text x="{left + 3:.1f}" y="14" fill="#555">{shown(label)}</text>'
-    for number, line in enumerate(timeline.ops, 1):
+    for number, line in enumerate(timeline.lines, 1):
         top = number * _ROW_PX
-        yield f'<text x="0" y="{top + 15}">{shown(line.op)}</text>'
+        yield f'<text x="0" y="{top + 15}">{shown(line.name)}</text>'
         for bar in line.bars:
             left, right = _px(scale.place(bar.begun)), _px(scale.place(bar.ended))
             yield _rect(

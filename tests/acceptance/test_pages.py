@@ -44,10 +44,10 @@ def test_the_timeline_has_each_epoch_and_op(audited: Audited, store: RunStore) -
     calls = [
         step.partition("[")[0] for step, count in audited.attempts().items() for _ in range(count)
     ]
-    assert {line.op: sum(bar.attempts for bar in line.bars) for line in found.ops} == {
+    assert {line.name: sum(bar.attempts for bar in line.bars) for line in found.lines} == {
         op: calls.count(op) for op in set(calls)
     }
-    length = next(line for line in found.ops if line.op == "length")
+    length = next(line for line in found.lines if line.name == "length")
     assert sum(bar.failed for bar in length.bars) == 1
     assert sum(bar.interrupted for bar in length.bars) == 1
 

@@ -10,6 +10,7 @@ from execution.cli.failure import Command, ExitCode, Failure
 from execution.cli.options import json_option, opened, run_argument, store_option
 from execution.cli.terminal import print_json, safe
 from runstore.audit import Timeline, svg, timeline, timeline_text
+from runstore.audit.timeline import By
 
 
 @click.command(cls=Command)
@@ -20,12 +21,21 @@ from runstore.audit import Timeline, svg, timeline, timeline_text
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write a picture there: SVG, or a page where the name ends in .html.",
 )
+@click.option(
+    "--by",
+    type=click.Choice(["op", "worker"]),
+    default="op",
+    help="What has a line of its own: each op (default), or each worker.",
+)
 @json_option
 @store_option
-def command(run: str, out: Path | None, as_json: bool, store: str | None) -> None:
-    """Draw when each op was at work: █ at work, ✗ something failed, ! interrupted, ┊ nobody executed the run."""
+def command(run: str, out: Path | None, by: By, as_json: bool, store: str | None) -> None:
+    """Draw when each op, or each worker, was at work.
+
+    █ at work, ✗ something failed, ! interrupted, ┊ nobody executed the run.
+    """
     with opened(store) as found:
-        answer = timeline(found, run)
+        answer = timeline(found, run, by=by)
     if as_json:
         print_json(answer)
     elif out is not None:
