@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-"""Kill workers and executors at random, resume, and see what is left: scripts/chaos.py [--kills 200] [--seed N]
+"""Kill workers and executors at random, resume, and see what is left: chaos.py [--kills 200] [--seed N] [--dask]
 
-Runs `chaos_job.py` in processes again and again. While one runs, a process is picked now and then, the executor or one
-of its workers, and killed with SIGKILL; what has stopped is resumed. Each run must end with the right result, with each
-clone having succeeded just once and none having been started after its success; and no worker may be left behind.
+Runs `chaos_job.py` in processes, or on a cluster of Dask, again and again. While one runs, a process is picked now and
+then, the executor or a worker, and killed with SIGKILL; what has stopped is resumed. Each run must end with the right
+result, with each clone having succeeded just once and none having been started after its success; and no worker of an
+executor may be left behind. The cluster is that of this script, and outlives all runs: its nannies begin new workers.
 """
 
 import argparse
@@ -15,7 +16,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
@@ -38,12 +42,12 @@ RUNSTORE = [sys.executable, "-m", "execution.cli.main"]
 
 
 def children_of(pid: int) -> list[int]:
-    """The living children of a process."""
-    try:
-        text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    except OSError:
-        return []
-    return [int(child) for child in text.split()]
+    """The living children of a process, whichever of its threads has begun them."""
+    found: list[int] = []
+    for thread in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, thread.read_text().split())
+    return found
 
 
 def is_there(pid: int) -> bool:
@@ -54,13 +58,21 @@ def is_there(pid: int) -> bool:
         return False
 
 
+class Where(NamedTuple):
+    """Where steps run."""
+
+    executor: str
+    workers_of_cluster: Callable[[], list[int]] | None = None
+    """The processes of a cluster that outlives the executors; None: workers are children of the executor."""
+
+
 class Chaos:
     """The kills of one call of this script."""
 
-    def __init__(self, folder: Path, seed: int, workers: int, level: str) -> None:
+    def __init__(self, folder: Path, seed: int, where: "Where", level: str) -> None:
         self._folder = folder
         self._random = random.Random(seed)
-        self._executor = f"processes:{workers}"
+        self._where = where
         self._level = level
         self.kills: Counter[str] = Counter()
         self.epochs = self.losses = self.left_behind = 0
@@ -72,7 +84,9 @@ class Chaos:
         job = f"{ROOT}/scripts/chaos_job.py:chaos"
         begin = ["run", job, "--run-id", name, "--level", self._level]
         words = begin
-        while self._drive([*words, "--store", store, "--executor", self._executor], most) != 0:
+        while (
+            self._drive([*words, "--store", store, "--executor", self._where.executor], most) != 0
+        ):
             is_begun = (self._folder / "store" / "runs.db").exists() and self._has_run(name)
             words = ["resume", name] if is_begun else begin
             self.epochs += 1
@@ -91,14 +105,16 @@ class Chaos:
                 try:
                     driver.wait(pause_s)
                 except subprocess.TimeoutExpired:
-                    self._seen.update(children_of(driver.pid))
+                    if self._where.workers_of_cluster is None:
+                        self._seen.update(children_of(driver.pid))
                     if self.kills.total() < most:
                         self._kill(driver.pid)
         self._wait_for_workers()
         return driver.returncode
 
     def _kill(self, driver: int) -> None:
-        workers = children_of(driver)
+        of_cluster = self._where.workers_of_cluster
+        workers = children_of(driver) if of_cluster is None else of_cluster()
         is_executor = self._random.random() < EXECUTOR_SHARE
         victim = driver if is_executor else self._random.choice(workers or [0])
         if victim and is_there(victim):
@@ -135,23 +151,48 @@ class Chaos:
         self.losses += sum(isinstance(e, StepRetried) and e.worker_lost for e in events)
 
 
+@contextmanager
+def place_of(workers: int, *, of_dask: bool) -> Iterator[Where]:
+    """Where steps are to run; with the cluster, if it is one."""
+    if not of_dask:
+        yield Where(f"processes:{workers}")
+        return
+    from distributed import LocalCluster
+
+    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(n_workers=workers, silence_logs=100, **options) as cluster:
+
+        def pids() -> list[int]:
+            # A nanny whose worker is killed before it has come up gives up: only those that are up.
+            nannies = [one for one in cluster.workers.values() if one.process]
+            known = cluster.scheduler.workers
+            return [one.process.pid for one in nannies if one.worker_address in known]
+
+        yield Where(f"dask:{cluster.scheduler_address}", pids)
+
+
 def main() -> None:
     """Kill until it is enough; say what was seen."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--level", default="fast")
+    parser.add_argument("--dask", action="store_true", help="on a cluster of Dask")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     given = parser.parse_args()
     begun, runs = time.monotonic(), 0
-    with tempfile.TemporaryDirectory() as folder:
-        chaos = Chaos(Path(folder), given.seed, given.workers, given.level)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        place_of(given.workers, of_dask=given.dask) as where,
+    ):
+        chaos = Chaos(Path(folder), given.seed, where, given.level)
         while chaos.kills.total() < given.kills:
             runs += 1
             chaos.run(f"chaos-{runs}", given.kills)
     assert not chaos.left_behind, f"{chaos.left_behind} workers outlived their executor"
     print(
-        f"seed {given.seed}: {chaos.kills.total()} kills ({dict(chaos.kills)}) in {runs} runs of {CLONES} clones and "
+        f"seed {given.seed}, {'on Dask' if given.dask else 'in processes'}: "
+        f"{chaos.kills.total()} kills ({dict(chaos.kills)}) in {runs} runs of {CLONES} clones and "
         f"{chaos.epochs} resumes; {chaos.losses} steps tried again for a lost worker; each result right, no clone "
         f"lost, no succeeded step run again, no worker left behind; {time.monotonic() - begun:.0f} s"
     )

@@ -43,6 +43,9 @@ class Connection(Protocol):
 
     inbox: "SimpleQueue[News]"
 
+    def addresses(self) -> list[str]:
+        """Of the workers that there are; Joined follows for later ones."""
+
     def introduce(self, address: str) -> None:
         """Have a worker load the job and open the outputs; Hello, Failed or Gone follows."""
 

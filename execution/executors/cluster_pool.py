@@ -7,7 +7,7 @@ worker is told as lost, and what that worker says later is not heard.
 
 import logging
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import inf
 from queue import Empty
 from time import perf_counter
@@ -37,6 +37,8 @@ from runstore.outputs.reach import NotReached, look_for
 
 LOOK_S = 0.5
 """The connection to the cluster is looked at this often."""
+OTHERS_S = 5.0
+"""How long the other workers may take to answer once one has, until a run begins without them."""
 HELD_MOST = 1_000
 """Tickets that wait for a worker with the resources that they need."""
 
@@ -104,18 +106,23 @@ class ClusterPool:
 
     # Workers
 
-    def welcome(self, addresses: Sequence[str], within_s: float) -> None:
+    def welcome(self, within_s: float) -> None:
         """Introduce the workers that there are. Returns when all have answered, or those that did within a while.
 
         Raises what makes a worker unfit, and WorkerLost where none answers.
         """
-        for address in addresses:
-            self._introduce(address)
         until = perf_counter() + within_s
-        while (self._asked or not self._members) and perf_counter() < until:
+        while True:
+            # Asked again with each answer: news of those that join come only from when the cluster has heard of us.
+            for address in self._connection.addresses():
+                self._introduce(address)
+            if perf_counter() >= until or (self._members and not self._asked):
+                break
             self._hear(max(0.01, min(LOOK_S, until - perf_counter())))
             for error in self._unfit.values():
                 raise error
+            if self._members:  # the others may be busy for others, and are met when they answer
+                until = min(until, perf_counter() + OTHERS_S)
         if not self._members:
             raise WorkerLost(
                 f"no worker of the Dask cluster answers within {within_s:g} s; start one (`dask worker ADDRESS`), then "
@@ -172,6 +179,8 @@ class ClusterPool:
         self._lanes -= member.hello.threads
         for number in sorted(member.batches):
             self._lost(number, gone.how)
+        if not self._members:
+            _log.warning("the last worker %s; steps wait for another", gone.how)
 
     # Tickets
 

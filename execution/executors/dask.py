@@ -53,7 +53,7 @@ class DaskExecutor:
         try:
             cluster.connect()
             self._pool = ClusterPool(cluster, outputs, brief)
-            self._pool.welcome(cluster.addresses(), ANSWER_S)
+            self._pool.welcome(ANSWER_S)
         except BaseException:
             self._pool = None
             self.close()

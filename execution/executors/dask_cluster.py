@@ -64,7 +64,10 @@ class DaskCluster:
         place = self._place
         if isinstance(place, int):
             place = self._own = LocalCluster(
-                n_workers=place, threads_per_worker=1, dashboard_address=None, silence_logs=50
+                n_workers=place,
+                threads_per_worker=1,
+                dashboard_address="127.0.0.1:0",
+                silence_logs=50,
             )
         address = getattr(place, "scheduler_address", place)
         try:
@@ -81,7 +84,11 @@ class DaskCluster:
     def addresses(self) -> list[str]:
         """Of the workers that there are."""
         assert self._client is not None
-        return list(self._client.nthreads())
+        try:
+            return list(self._client.nthreads())
+        except OSError:
+            self.check()
+            return []
 
     def check(self) -> None:
         """Raise WorkerLost where the scheduler is gone, or was out of reach for a while: then messages are lost."""

@@ -1,12 +1,32 @@
 """Steps on a Dask cluster: the contract of executors, and what is its own."""
 
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from execution import DynamicOut, DynamicOutput, RetryPolicy, dask, execute, job, op
+from execution.cli.main import cli
+from execution.definition.loading import load_job
+from execution.errors import WorkerLost
+from execution.executors import dask_worker
 from execution.executors.base import Executor
-from execution.executors.dask import dask
+from runstore import ConfigError, RunStore
+from runstore.errors import ExtraMissing
+from runstore.log.claims import process_started
+from runstore.log.events import StepFailed, StepRetried, StepStarted
+from runstore.outputs.reach import NotReached
+from tests.dask_clusters import wait_until
 from tests.unit.executor_contract import ExecutorContract
+from tests.unit.jobs import chained
+from tests.unit.process_jobs import COUNT, dying, hanging, wide
+
+PATIENCE_S = 30
 
 
 class TestDask(ExecutorContract):
@@ -18,3 +38,272 @@ class TestDask(ExecutorContract):
     def executor(self, cluster: Any) -> Executor:
         """On the cluster of all tests."""
         return dask(cluster)
+
+
+def cluster_of_threads(**options: Any) -> Any:
+    """A cluster whose workers are threads of this process."""
+    from distributed import LocalCluster
+
+    options = {"n_workers": 2, "threads_per_worker": 1, **options}
+    return LocalCluster(
+        processes=False, dashboard_address="127.0.0.1:0", silence_logs=100, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def inside() -> Iterator[Any]:
+    """One with two workers."""
+    with cluster_of_threads() as made:
+        yield made
+
+
+def events_of(folder: Path, run: str) -> list[Any]:
+    """All of a run."""
+    with RunStore.open(folder) as store:
+        return [event for _, event in store.events(run)]
+
+
+# Loss
+
+
+def test_a_lost_worker_costs_its_step_alone(tmp_path: Path, cluster: Any) -> None:
+    """A step whose worker was killed is tried again without using up its retries; no step that succeeded runs again."""
+    config = {"folder": str(tmp_path), "how": "killed", "times": 2}
+    run_config = {"ops": {"deadly": {"config": config}}}
+    result = execute(dying, tmp_path / "s", run_config=run_config, executor=dask(cluster))
+    assert result.output_for_node("total") == sum(range(COUNT))
+    events = events_of(tmp_path / "s", result.run_id)
+    lost = [event for event in events if isinstance(event, StepRetried)]
+    assert all(event.worker_lost for event in lost)
+    assert [event.attempt for event in lost if event.step == "deadly[3]"] == [1, 2]
+    assert all("its Dask worker" in event.error.message for event in lost)
+    assert {(tmp_path / f"died-{n}").read_text().split()[1] for n in (1, 2)} == {"0"}
+    started = sum(isinstance(event, StepStarted) for event in events)
+    assert started == 1 + COUNT + 1 + len(lost)
+
+
+def test_an_attempt_that_takes_too_long_costs_its_worker(tmp_path: Path, cluster: Any) -> None:
+    """The worker's nanny begins it anew; the step has failed as timed out, and others go on."""
+    config = {"ops": {"timed": {"config": {"folder": str(tmp_path), "times": 1}}}}
+    result = execute(hanging, tmp_path / "s", run_config=config, executor=dask(cluster))
+    (failure,) = result.failures
+    assert failure.step_key == "timed[1]"
+    assert failure.error.message == (
+        "step 'timed[1]' took longer than its timeout of 1 s; its worker was restarted"
+    )
+    assert len(result.output_for_node("timed")) == COUNT - 1
+    pid, program = map(int, (tmp_path / "hung-1").read_text().split())
+    wait_until(lambda: not process_started(pid))
+    os.kill(program, signal.SIGKILL)  # what the op has started is beyond the reach of Dask
+
+
+def test_where_no_nanny_is_a_timeout_is_noticed_at_the_end(tmp_path: Path, inside: Any) -> None:
+    """Nothing can stop the step; it has failed when it ends, and its retry policy applies."""
+
+    @op(timeout=0.2, retry_policy=RetryPolicy(max_retries=1))
+    def slow(context: Any) -> int:
+        if context.attempt == 1:
+            threading.Event().wait(0.3)
+        return context.attempt
+
+    @job
+    def slowly() -> None:
+        slow()
+
+    result = execute(slowly, tmp_path, executor=dask(inside))
+    assert result.output_for_node("slow") == 2
+
+
+# Where steps run
+
+
+def test_a_slow_clone_holds_up_no_other(tmp_path: Path, inside: Any) -> None:
+    """Where steps are known to be short they go in batches; one that is not lets those behind it go elsewhere."""
+    others, slow = threading.Semaphore(0), "40"
+
+    @op(out=DynamicOut(int))
+    def many(context: Any) -> Iterator[DynamicOutput[int]]:
+        for number in range(200):
+            yield DynamicOutput(number, number)
+
+    @op
+    def quick(number: int) -> int:
+        if str(number) == slow:
+            for _ in range(199):
+                assert others.acquire(timeout=PATIENCE_S), "the others wait for this one"
+        else:
+            others.release()
+        return number
+
+    @op
+    def total(values: list[int]) -> int:
+        return sum(values)
+
+    @job
+    def uneven() -> None:
+        total(many().map(quick).collect())
+
+    Shared.put(uneven)
+    result = execute(Shared.job(), RunStore.open(tmp_path, level="fast"), executor=dask(inside))
+    assert result.output_for_node("total") == sum(range(200))
+
+
+class Shared:
+    """A job of this module's, by reference: what travels by value would have another semaphore."""
+
+    @staticmethod
+    def put(made: Any) -> None:
+        """Make it findable."""
+        globals()["shared_job"] = made
+        made._module = __name__
+
+    @staticmethod
+    def job() -> Any:
+        """The last one."""
+        return globals()["shared_job"]
+
+
+def test_resources_are_asked_for_by_tag(tmp_path: Path) -> None:
+    """Steps whose op needs resources run where these are, and never more of them than there are."""
+    inside, most, lock = 0, 0, threading.Lock()
+
+    @op(out=DynamicOut(int))
+    def eight() -> Iterator[DynamicOutput[int]]:
+        for number in range(8):
+            yield DynamicOutput(number, number)
+
+    @op(tags={"dask/resources": {"GPU": 1}})
+    def on_gpu(number: int) -> str:
+        nonlocal inside, most
+        from distributed import get_worker
+
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        threading.Event().wait(0.02)
+        with lock:
+            inside -= 1
+        return str(get_worker().name)
+
+    @job
+    def gpus() -> None:
+        eight().map(on_gpu)
+
+    Shared.put(gpus)
+    with cluster_of_threads(n_workers=1, threads_per_worker=4, resources={"GPU": 2}) as cluster:
+        result = execute(gpus, tmp_path, executor=dask(cluster))
+    assert len(result.output_for_node("on_gpu")) == 8
+    assert most == 2
+
+
+def test_what_no_tag_of_resources_is(tmp_path: Path, inside: Any) -> None:
+    """It is refused before a step runs."""
+
+    @op(tags={"dask/resources": "GPU"})
+    def one() -> int:
+        return 1
+
+    @job
+    def wrong() -> None:
+        one()
+
+    with pytest.raises(ConfigError, match=r"'dask/resources' is 'GPU'; write amounts by name"):
+        execute(wrong, tmp_path, executor=dask(inside))
+
+
+def test_jobs_that_no_module_has(tmp_path: Path, cluster: Any) -> None:
+    """A job made inside a function travels as its code."""
+    result = execute(chained(["a", "b", "c"]), tmp_path, executor=dask(cluster))
+    assert result.output_for_node("total") == "ABC"
+
+
+def test_a_file_that_was_edited_is_loaded_again(tmp_path: Path, cluster: Any) -> None:
+    """Workers outlive runs, and run the job as it is now."""
+    for number in (10, 200):
+        file = tmp_path / "edited.py"
+        file.write_text(
+            f"from execution import job, op\n@op\ndef one():\n    return {number}\n@job\ndef edited():\n    one()\n"
+        )
+        from execution.definition.loading import load_afresh
+
+        edited = load_afresh(f"{file}:edited")
+        result = execute(edited, tmp_path / "s", executor=dask(cluster))
+        assert result.output_for_node("one") == number
+    assert load_job(f"{file}:edited") is edited
+
+
+# What is refused
+
+
+def test_outputs_that_a_worker_does_not_reach(
+    tmp_path: Path, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the worker and what it did not find, before a step runs; nothing of the probe is left."""
+
+    def look_elsewhere(*_: Any) -> None:
+        raise NotReached("nothing at /elsewhere")
+
+    monkeypatch.setattr(dask_worker, "look_for", look_elsewhere)
+    with pytest.raises(ConfigError, match=r"worker 0|1 at .* do not share .*nothing at /elsewhere"):
+        execute(wide, tmp_path, executor=dask(inside))
+    assert not [file for file in (tmp_path / "outputs").rglob("*") if file.is_file()]
+
+
+def test_outputs_that_this_process_does_not_reach(
+    tmp_path: Path, inside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a worker writes must be found here too."""
+    monkeypatch.setattr(dask_worker, "leave", lambda *_: None)
+    with pytest.raises(ConfigError, match="this process does not find what the worker has written"):
+        execute(wide, tmp_path, executor=dask(inside))
+
+
+def test_outputs_in_memory_are_refused(inside: Any) -> None:
+    """No worker could open them."""
+    refused = pytest.raises(ConfigError, match="workers of a cluster cannot open these outputs")
+    with RunStore.in_memory() as opened, refused:
+        execute(wide, opened, executor=dask(inside))
+
+
+def test_no_probe_is_left(tmp_path: Path, inside: Any) -> None:
+    """After a run only its outputs are there."""
+    result = execute(wide, RunStore.open(tmp_path, level="fast"), executor=dask(inside))
+    assert not list((tmp_path / "outputs" / result.run_id).glob("=probe*"))
+
+
+def test_without_a_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run stops, resumable, and the error says what to start."""
+    from execution.executors import dask_cluster
+
+    monkeypatch.setattr(dask_cluster, "ANSWER_S", 0.5)
+    with pytest.raises(WorkerLost, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:1"):
+        execute(wide, tmp_path, run_id="r", executor=dask("tcp://127.0.0.1:1"))
+
+
+def test_without_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear error names what to install, also on the command line."""
+    import sys
+
+    monkeypatch.setattr(sys.modules["execution.executors.dask"], "find_spec", lambda _: None)
+    with pytest.raises(ExtraMissing, match=r"pip install 'runstore\[dask\]'"):
+        dask(2)
+    words = ["run", "any.py:job", "--executor", "dask:2"]
+    result = CliRunner().invoke(cli, words, prog_name="runstore")
+    assert result.exit_code == 2
+    assert "pip install 'runstore[dask]'" in result.output
+
+
+def test_failures_stay_what_they_are(tmp_path: Path, inside: Any) -> None:
+    """An op that raises fails once: Dask tries nothing again."""
+
+    @op
+    def fails() -> int:
+        raise ValueError("no")
+
+    @job
+    def failing() -> None:
+        fails()
+
+    result = execute(failing, tmp_path, executor=dask(inside))
+    failed = [one for one in events_of(tmp_path, result.run_id) if isinstance(one, StepFailed)]
+    assert [one.error.type for one in failed] == ["ValueError"]
