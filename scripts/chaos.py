@@ -163,10 +163,12 @@ def place_of(workers: int, *, of_dask: bool) -> Iterator[Where]:
     with LocalCluster(n_workers=workers, silence_logs=100, **options) as cluster:
 
         def pids() -> list[int]:
-            # A nanny whose worker is killed before it has come up gives up: only those that are up.
-            nannies = [one for one in cluster.workers.values() if one.process]
-            known = cluster.scheduler.workers
-            return [one.process.pid for one in nannies if one.worker_address in known]
+            # A nanny gives up where its worker is killed at the wrong moment: then there is to be another nanny.
+            nannies = list(cluster.workers.values())
+            given_up = [one for one in nannies if one.status.name in ("closed", "failed")]
+            cluster.scale(workers + len(given_up))
+            processes = [one.process for one in nannies if one.process]
+            return [one.pid for one in processes if one.pid and one.status.name == "running"]
 
         yield Where(f"dask:{cluster.scheduler_address}", pids)
 

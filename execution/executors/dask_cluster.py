@@ -6,9 +6,10 @@ not used: each batch is bound to one worker, so that it is run there or nowhere,
 lost worker means is decided by the engine's side (`cluster_pool`).
 """
 
+import logging
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,8 @@ class DaskCluster:
                 n_workers=place,
                 threads_per_worker=1,
                 dashboard_address="127.0.0.1:0",
-                silence_logs=50,
+                silence_logs=logging.CRITICAL,
+                preload=[dask_worker.__name__],
             )
         address = getattr(place, "scheduler_address", place)
         try:
@@ -107,7 +109,7 @@ class DaskCluster:
         self._batches.clear()
         self._sessions.clear()
         if client is not None:
-            with suppress(Exception):
+            with _quiet(), suppress(Exception):
                 client.unsubscribe_topic(EVERYTHING)
                 client.unsubscribe_topic(self._topic)
                 client.close(timeout=2)
@@ -214,6 +216,18 @@ class DaskCluster:
             error = future.exception()
             why = f"{type(error).__name__}: {error}"
         self.inbox.put(Failed(what, why))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """A client that is closed while it looks for its scheduler logs a traceback; that it was lost is said already."""
+    logger = logging.getLogger("distributed.client")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _in_worker(function: Callable[..., Any], *arguments: Any) -> Any:

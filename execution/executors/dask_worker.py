@@ -26,6 +26,13 @@ def topic_of(token: str) -> str:
     return f"runstore-{int(token, 16) % TOPICS}"
 
 
+def dask_setup(worker: Any) -> None:
+    """Called by Dask in each worker process of a cluster of ours, as it is named in `preload`: Ctrl-C, which a terminal
+    sends to the group of the executor, is not for workers, whose steps may end in peace.
+    """
+    os.setpgid(0, 0)
+
+
 class DaskPost:
     """From a thread of a worker to the engine, by the worker's connection to its scheduler."""
 

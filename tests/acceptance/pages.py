@@ -127,3 +127,32 @@ def _output(command: str) -> str:
     ended = click.testing.CliRunner().invoke(cli, words)
     assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.exception
     return ended.output.replace(os.getcwd(), ".").replace(os.path.realpath("."), ".")
+
+
+# The walk with two terminals
+
+DASK_WALK = ROOT / "fixtures" / "walks" / "dask.txt"
+"""What `scripts/walk_dask.py` has typed and seen."""
+
+
+def job_of_readme() -> str:
+    """The first complete job of the README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"^```python complete\n(.*?)^```$", readme, re.M | re.S)
+    assert found is not None
+    return found[1]
+
+
+def dask_page(text: str) -> str:
+    """`docs/dask.md` with the blocks of the transcript, in their order, in place of those that it has."""
+    blocks = iter(
+        re.split(r"^=== (?=terminal)", DASK_WALK.read_text(encoding="utf-8"), flags=re.M)[1:]
+    )
+
+    def block(found: re.Match[str]) -> str:
+        terminal, _, lines = next(blocks).partition("\n")
+        return f"{terminal.capitalize()}:\n\n```console\n{lines}```"
+
+    page = re.sub(r"Terminal \d:\n\n```console\n.*?```", block, text, flags=re.S)
+    assert next(blocks, None) is None, "the transcript has more blocks than the page"
+    return page

@@ -14,6 +14,7 @@ from execution import RunResult, dask, execute, resume, threads
 from execution.definition.loading import load_job
 from runstore import RunStore
 from runstore.audit import verify
+from runstore.log.claims import process_started
 from runstore.log.events import StepRetried
 from tests.acceptance import dask_jobs
 from tests.dask_clusters import Programs, remove_worker, wait_until
@@ -121,3 +122,31 @@ def test_a_worker_that_comes_back_late(tmp_path: Path, programs: Programs) -> No
         assert not list(verify(store, "r", deep=True).findings)
         (lost,) = [event for _, event in store.events("r") if isinstance(event, StepRetried)]
     assert lost.worker_lost
+
+
+def test_ctrl_c_is_not_for_the_workers(tmp_path: Path) -> None:
+    """In a terminal it reaches all processes; the step that a worker runs ends and counts, and no process is left."""
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(config_of(tmp_path)))
+    words = ["run", f"{FILE}:holding", "--run-id", "r", "--config", str(config), "--store", "s"]
+    with subprocess.Popen(
+        [*RUNSTORE, *words, "--executor", "dask:2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as driver:
+        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text())
+        os.killpg(driver.pid, signal.SIGINT)
+        assert driver.stderr is not None
+        assert any("SIGINT" in line for line in driver.stderr)
+        (tmp_path / "late").touch()
+        _, error = driver.communicate(timeout=60)
+    assert driver.returncode == 130, error
+    assert not process_started(int((tmp_path / "pid").read_text()))
+    with RunStore.open(tmp_path / "s") as store:
+        found = RunResult.load("r", store)
+    assert found.status == "cancelled"
+    assert calls(tmp_path)["held[0]"] == 1
+    assert found.output_for_node("held")["0"] == "attempt 1"
