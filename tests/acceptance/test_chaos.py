@@ -37,3 +37,10 @@ def test_a_few_kills() -> None:
 def test_many_kills(level: str) -> None:
     """Many runs that are killed in many places do."""
     survive(200, "--level", level, "--workers", "3")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_many_kills_on_a_cluster() -> None:
+    """So do those whose workers are those of a Dask cluster."""
+    survive(200, "--dask", "--level", "fast")
