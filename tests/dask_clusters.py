@@ -2,12 +2,14 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -21,23 +23,6 @@ def wait_until(is_so: Callable[[], Any]) -> None:
     while not is_so():
         assert time.monotonic() < until, "never"
         time.sleep(0.01)
-
-
-@pytest.fixture(scope="session")
-def processes_of_dask() -> Iterator[Any]:
-    """Two workers, each a process with one thread, and a nanny; for all tests of this process."""
-    from distributed import LocalCluster
-
-    options: dict[str, Any] = {"threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
-    with LocalCluster(n_workers=2, silence_logs=100, **options) as made:
-        yield made
-
-
-@pytest.fixture
-def cluster(processes_of_dask: Any) -> Any:
-    """That one, with both workers, whatever the test before has done to them."""
-    wait_until(lambda: len(processes_of_dask.scheduler.workers) == 2)
-    return processes_of_dask
 
 
 class Programs:
@@ -70,6 +55,11 @@ class Programs:
         words = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--name", name)
         return self._begin("worker", address, *words)
 
+    def workers_with_nannies(self, address: str, number: int) -> subprocess.Popen[bytes]:
+        """So many workers of this scheduler, in one process group with their nannies."""
+        words = ("--nworkers", str(number), "--nthreads", "1", "--no-dashboard")
+        return self._begin("worker", address, "--host", "127.0.0.1", *words)
+
     def _begin(self, kind: str, *words: str) -> subprocess.Popen[bytes]:
         module = f"distributed.cli.dask_{kind}"
         process = subprocess.Popen(
@@ -78,6 +68,7 @@ class Programs:
             env={**os.environ, "PYTHONPATH": str(_ROOT)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         self._begun.append(process)
         return process
@@ -85,8 +76,41 @@ class Programs:
     def close(self) -> None:
         """Leave no process behind."""
         for process in self._begun:
-            process.kill()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+class Cluster(NamedTuple):
+    """As much of a cluster as an executor needs."""
+
+    scheduler_address: str
+
+
+@pytest.fixture(scope="session")
+def processes_of_dask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A scheduler and two workers with a thread and a nanny each; for all tests of this process.
+
+    None of them lives in this process: others of its tests fork it, and a lock that a thread of Dask holds meanwhile
+    would be held in the child for ever.
+    """
+    made = Programs(tmp_path_factory.mktemp("dask"))
+    try:
+        address = made.scheduler()[1]
+        made.workers_with_nannies(address, 2)
+        yield Cluster(address)
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def cluster(processes_of_dask: Cluster) -> Cluster:
+    """That one, with both workers, whatever the test before has done to them."""
+    from distributed import Client
+
+    with Client(processes_of_dask.scheduler_address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=PATIENCE_S)
+    return processes_of_dask
 
 
 @pytest.fixture

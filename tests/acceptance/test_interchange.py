@@ -165,7 +165,7 @@ def test_housekeeping_is_no_part_of_the_work(tidied: RunStore) -> None:
     drawn = timeline(tidied, "tidied")
     kept = [one for one in drawn.epochs if one.ended == "housekeeping"]
     assert [one.epoch for one in kept] == [event.epoch for event in begun]
-    assert all(bar.ended <= ends[-1] for line in drawn.ops for bar in line.bars)
+    assert all(bar.ended <= ends[-1] for line in drawn.lines for bar in line.bars)
     pytest.importorskip("openlineage.client")
     pytest.importorskip("opentelemetry.sdk")
     events = [json.loads(line) for line in openlineage_lines(tidied, "tidied")]
