@@ -26,7 +26,7 @@ def _escaped(key: str) -> str:
 # Every event as a person asks for it.
 EVENT_LIST = """
 CREATE VIEW event_list AS
-SELECT runs.id AS run_id, seq, body ->> '$.kind' AS kind, epoch, body ->> '$.time' AS time, step,
+SELECT runs.id AS run_id, seq, kind, epoch, body ->> '$.time' AS time, step,
        coalesce(substr(step, 1, instr(step || '[', '[') - 1), body ->> '$.node') AS node,
        substr(step, instr(step || '[', '[')) AS key_path,
        body ->> '$.attempt' AS attempt, body ->> '$.reference.sha256' AS sha256, body, events.run
@@ -51,7 +51,7 @@ SELECT runs.run, runs.id,
        first.body ->> '$.time' AS started,
        last.body ->> '$.time' AS updated,
        last.epoch AS epoch,
-       CASE last.body ->> '$.kind' WHEN 'RunSucceeded' THEN 'succeeded' WHEN 'RunFailed' THEN 'failed'
+       CASE last.kind WHEN 'RunSucceeded' THEN 'succeeded' WHEN 'RunFailed' THEN 'failed'
                       WHEN 'RunCancelled' THEN 'cancelled'
                       ELSE coalesce(last.body ->> '$.run_status', 'unfinished') END AS status,
        last.seq AS events
@@ -64,19 +64,21 @@ JOIN events AS last ON last.row_id = (
 RUN_MARKS = """
 CREATE VIEW run_marks AS
 SELECT run, id AS run_id,
-       (SELECT max(row_id) FROM events WHERE run = runs.run AND step IS NULL
-        AND body ->> '$.kind' = 'RunResumed') AS resumed,
-       (SELECT max(row_id) FROM events WHERE run = runs.run AND step IS NULL
-        AND body ->> '$.kind' IN ('RunFailed', 'RunCancelled')) AS stopped,
-       (SELECT body -> '$.graph' FROM events WHERE run = runs.run AND step IS NULL
-        AND body ->> '$.graph.name' IS NOT NULL ORDER BY row_id DESC LIMIT 1) AS graph
+       (SELECT max(row_id) FROM events WHERE run = runs.run AND step IS NULL AND key IS NULL
+        AND kind = 'RunResumed') AS resumed,
+       (SELECT max(row_id) FROM events WHERE run = runs.run AND step IS NULL AND key IS NULL
+        AND kind IN ('RunFailed', 'RunCancelled')) AS stopped,
+       (SELECT body -> '$.graph' FROM events WHERE run = runs.run AND step IS NULL AND key IS NULL
+        AND kind IN ('RunStarted', 'RunResumed') AND body ->> '$.graph.name' IS NOT NULL
+        ORDER BY row_id DESC LIMIT 1) AS graph
 FROM runs"""
 
 # The last time that the work of a step, or of all steps of an op (`step` is null), was said to count no more.
 INVALIDATIONS = """
 CREATE VIEW invalidations AS
 SELECT runs.run, body ->> '$.node' AS op, named.value AS step, max(row_id) AS row_id
-FROM runs JOIN events ON events.run = runs.run AND events.step IS NULL AND body ->> '$.kind' = 'StepInvalidated'
+FROM runs JOIN events ON events.run = runs.run AND events.step IS NULL AND events.key IS NULL
+    AND kind = 'StepInvalidated'
 LEFT JOIN json_each(body, '$.steps') AS named
 GROUP BY runs.run, op, named.value"""
 
@@ -104,38 +106,43 @@ WITH marks AS MATERIALIZED (SELECT run, resumed, stopped FROM run_marks),
 undone AS MATERIALIZED (SELECT run, op, step, row_id FROM invalidations),
 told AS (
     SELECT runs.run, runs.id AS run_id, step, substr(step, 1, instr(step || '[', '[') - 1) AS op,
-           max(row_id) FILTER (WHERE body ->> '$.kind' IN ('StepStarted', 'StepReused', 'StepSucceeded', 'StepFailed',
-                                                           'StepRetried', 'StepSkipped')) AS last,
-           max(row_id) FILTER (WHERE body ->> '$.kind' IN ('StepStarted', 'StepReused')) AS started,
-           max(row_id) FILTER (WHERE body ->> '$.kind' = 'StepSucceeded') AS succeeded,
-           min(row_id) FILTER (WHERE body ->> '$.kind' IN ('StepFailed', 'StepRetried')) AS erred
+           max(row_id) FILTER (WHERE kind IN ('StepStarted', 'StepReused')) AS started,
+           max(row_id) FILTER (WHERE kind = 'StepSucceeded') AS succeeded,
+           max(row_id) FILTER (WHERE kind = 'StepSkipped') AS skipped,
+           max(row_id) FILTER (WHERE kind = 'StepFailed') AS failed,
+           max(row_id) FILTER (WHERE kind = 'StepRetried') AS retried,
+           min(row_id) FILTER (WHERE kind IN ('StepFailed', 'StepRetried')) AS erred,
+           max(row_id) FILTER (WHERE kind IN ('StepStarted', 'StepReused', 'StepSucceeded', 'StepFailed',
+                                              'StepRetried', 'StepSkipped')) AS last
     FROM runs CROSS JOIN events ON events.run = runs.run AND step IS NOT NULL AND key IS NULL
     GROUP BY runs.id, step
 )
 SELECT run_id, told.step, told.op, substr(told.step, length(told.op) + 1) AS key_path,
        CASE WHEN coalesce(last, -1) < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) THEN 'pending'
-            ELSE CASE (SELECT body ->> '$.kind' FROM events WHERE row_id = last)
-                WHEN 'StepSucceeded' THEN 'succeeded'
-                WHEN 'StepSkipped' THEN 'skipped'
-                WHEN 'StepFailed' THEN iif(last < resumed, 'pending', 'failed')
-                WHEN 'StepRetried' THEN iif(last < stopped, 'pending', 'waiting')
+            ELSE CASE last
+                WHEN succeeded THEN 'succeeded'
+                WHEN skipped THEN 'skipped'
+                WHEN failed THEN iif(last < resumed, 'pending', 'failed')
+                WHEN retried THEN iif(last < stopped, 'pending', 'waiting')
                 ELSE iif(last < resumed, 'pending', 'running') END
        END AS status,
        iif(started, coalesce(begun.body ->> '$.attempt', 1), 0) AS attempts,
        (SELECT body ->> '$.error.type' || ': ' || (body ->> '$.error.message') FROM events
         WHERE row_id = erred) AS first_error,
        (SELECT body ->> '$.duration_s' FROM events WHERE row_id = succeeded) AS seconds,
-       begun.body ->> '$.worker' AS worker
+       (SELECT body ->> '$.worker' FROM events
+        WHERE row_id = max(coalesce(succeeded, 0), coalesce(failed, 0), coalesce(retried, 0))) AS worker
 FROM told LEFT JOIN events AS begun ON begun.row_id = started
 LEFT JOIN marks ON marks.run = told.run
 LEFT JOIN undone AS of_step ON of_step.run = told.run AND of_step.step = told.step
 LEFT JOIN undone AS of_op ON of_op.run = told.run AND of_op.op = told.op AND of_op.step IS NULL"""
 
-# Every output that was ever stored; `ended` is twice the row_id of the end of its attempt, plus 1 if that is a success,
-# so that one look tells both; each further naming of it is a further search. An output is accepted if it counts now:
-# its attempt has succeeded, the step's success stands, and no later success of the step has renewed it. A step that ran
+# Every output that was ever stored, step by step: what the index tells of a step is asked once for all of them. An
+# output is accepted if it counts now: its attempt has succeeded, the step's success stands, and no later success of the
+# step has renewed it. Where nothing was invalidated a step succeeds once, in its last attempt. `ended` is twice the
+# row_id of the end of the output's attempt, plus 1 if that is a success, so that one look tells both. A step that ran
 # again for lost bytes renews just these (rule R6), so that the two halves of the last condition must not be equal: a
-# later success, and one that renews it.
+# later success, and one that renews it. `+` keeps SQLite from a search for each kind where a step has a few rows.
 OUTPUTS = f"""
 CREATE VIEW outputs AS
 WITH undone AS MATERIALIZED (SELECT run, op, step, row_id FROM invalidations),
@@ -144,49 +151,52 @@ lost AS MATERIALIZED (
     FROM runs JOIN events ON events.run = runs.run AND events.step IS NULL AND body ->> '$.lost' IS NOT NULL
     JOIN json_each(body, '$.steps') AS named JOIN json_each(body, '$.lost') AS label
     GROUP BY runs.run, named.value
-), stored AS (
-    SELECT runs.id AS run_id, events.run, row_id, seq, step, key, body,
-           substr(step, 1, instr(step || '[', '[') - 1) AS op,
-           (SELECT 2 * row_id + (next.body ->> '$.kind' = 'StepSucceeded') FROM events AS next
-            WHERE next.run = events.run AND next.step = events.step
-            AND next.key IS NULL AND next.row_id > events.row_id AND next.body ->> '$.kind' IN
-                ('StepSucceeded', 'StepFailed', 'StepRetried', 'StepStarted', 'StepReused')
-            ORDER BY row_id LIMIT 1) AS ended
-    FROM runs JOIN events ON events.row_id BETWEEN runs.run << 32 AND runs.run << 32 | 4294967295
-    WHERE body ->> '$.reference' IS NOT NULL
+), told AS (
+    SELECT runs.run, runs.id AS run_id, step, substr(step, 1, instr(step || '[', '[') - 1) AS op,
+           max(row_id) FILTER (WHERE kind IN ('StepStarted', 'StepReused')) AS started,
+           max(row_id) FILTER (WHERE kind = 'StepSucceeded') AS succeeded
+    FROM runs CROSS JOIN events ON events.run = runs.run AND step IS NOT NULL AND key IS NULL
+    GROUP BY runs.id, step
 ), marked AS (
-    SELECT stored.*, max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) AS undone,
-           body ->> '$.output' || iif(key IS NULL, '', '[' || {_escaped("key")} || ']') AS label
-    FROM stored
-    LEFT JOIN undone AS of_step ON of_step.run = stored.run AND of_step.step = stored.step
-    LEFT JOIN undone AS of_op ON of_op.run = stored.run AND of_op.op = stored.op AND of_op.step IS NULL
+    SELECT told.*, event.row_id, event.key, event.body,
+           max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) AS undone,
+           event.body ->> '$.output' || iif(event.key IS NULL, '', '[' || {_escaped("event.key")} || ']') AS label,
+           (SELECT min(2 * row_id + (kind = 'StepSucceeded')) FROM events AS next
+            WHERE next.run = told.run AND next.step = told.step AND next.key IS NULL
+            AND +next.row_id > event.row_id AND +next.kind IN
+                ('StepSucceeded', 'StepFailed', 'StepRetried', 'StepStarted', 'StepReused')) AS ended
+    FROM told
+    LEFT JOIN undone AS of_step ON of_step.run = told.run AND of_step.step = told.step
+    LEFT JOIN undone AS of_op ON of_op.run = told.run AND of_op.op = told.op AND of_op.step IS NULL
+    CROSS JOIN events AS event ON event.run = told.run AND event.step = told.step
+        AND +event.kind IN ('OutputStored', 'DynamicOutputStored')
 )
-SELECT run_id, seq, step, op, substr(step, instr(step || '[', '[')) AS key_path, body ->> '$.output' AS output, key,
-       coalesce(body ->> '$.attempt', 1) AS attempt,
+SELECT run_id, row_id & 4294967295 AS seq, step, op, substr(step, length(op) + 1) AS key_path,
+       body ->> '$.output' AS output, key, coalesce(body ->> '$.attempt', 1) AS attempt,
        body ->> '$.reference.path' AS path, coalesce(body ->> '$.reference.base', 0) AS base,
        body ->> '$.reference.size_bytes' AS size_bytes, body ->> '$.reference.sha256' AS sha256,
        body ->> '$.reference.serializer' AS serializer,
-       CASE WHEN ended % 2 IS NOT 1 THEN 0
-            WHEN undone = 0 THEN 1
+       CASE WHEN undone = 0 THEN coalesce(started < row_id AND row_id < succeeded, 0)
+            WHEN ended % 2 IS NOT 1 THEN 0
             ELSE EXISTS (
                 SELECT 1 FROM events AS done WHERE done.run = marked.run AND done.step = marked.step
-                AND done.key IS NULL AND done.row_id > undone AND done.body ->> '$.kind' = 'StepSucceeded'
+                AND done.key IS NULL AND done.row_id > undone AND done.kind = 'StepSucceeded'
             ) AND NOT EXISTS (
                 SELECT 1 FROM events AS done WHERE done.run = marked.run AND done.step = marked.step
-                AND done.key IS NULL AND done.row_id >= ended / 2 AND done.body ->> '$.kind' = 'StepSucceeded'
+                AND done.key IS NULL AND done.row_id >= ended / 2 AND done.kind = 'StepSucceeded'
                 AND (done.row_id > ended / 2) = coalesce((
                     SELECT max(loss.value ->> '$[1]' = label) FROM json_each((
                         SELECT labels FROM lost WHERE lost.run = marked.run AND lost.step = marked.step)) AS loss
                     WHERE loss.value ->> '$[0]' < done.row_id AND loss.value ->> '$[0]' > coalesce((
                         SELECT max(row_id) FROM events AS before WHERE before.run = marked.run
                         AND before.step = marked.step AND before.key IS NULL AND before.row_id < done.row_id
-                        AND before.body ->> '$.kind' = 'StepSucceeded'), 0)), 1)
+                        AND before.kind = 'StepSucceeded'), 0)), 1)
             ) AND (key IS NULL OR EXISTS (
                 SELECT 1 FROM events AS piece WHERE piece.run = marked.run AND piece.step = marked.step
                 AND piece.key = marked.key AND piece.body ->> '$.output' = marked.body ->> '$.output'
                 AND piece.row_id > (
                     SELECT max(row_id) FROM events AS begun WHERE begun.run = marked.run AND begun.step = marked.step
-                    AND begun.key IS NULL AND begun.body ->> '$.kind' IN ('StepStarted', 'StepReused'))
+                    AND begun.key IS NULL AND begun.kind IN ('StepStarted', 'StepReused'))
             )) END AS accepted
 FROM marked"""
 
@@ -208,13 +218,13 @@ def _walk(levels: str, run: str, first: str, count: str) -> str:
         FROM walk
         CROSS JOIN events AS done ON done.row_id = (
             SELECT max(row_id) FROM events AS one WHERE one.run = {run} AND one.key IS NULL
-            AND one.body ->> '$.kind' = 'StepSucceeded' AND one.step =
+            AND one.kind = 'StepSucceeded' AND one.step =
                 json_extract({levels}, '$[' || walk.depth || '].op') || coalesce((
                     SELECT group_concat('[' || json_extract(keys, '$[' || at.value || ']') || ']', '')
                     FROM json_each({levels}, '$[' || walk.depth || '].at') AS at), ''))
         CROSS JOIN events AS begun ON begun.row_id = (
             SELECT max(row_id) FROM events AS one WHERE one.run = {run} AND one.step = done.step AND one.key IS NULL
-            AND one.row_id < done.row_id AND one.body ->> '$.kind' IN ('StepStarted', 'StepReused'))
+            AND +one.row_id < done.row_id AND +one.kind IN ('StepStarted', 'StepReused'))
         CROSS JOIN events AS piece ON piece.run = {run} AND piece.step = done.step AND piece.key IS NOT NULL
             AND piece.row_id BETWEEN begun.row_id AND done.row_id
             AND piece.body ->> '$.output' = json_extract({levels}, '$[' || walk.depth || '].output')
@@ -240,13 +250,13 @@ levels AS MATERIALIZED (
 ), shown AS (
     SELECT run, run_id, op, number, key_path, op || key_path AS step,
            (SELECT max(row_id) FROM events WHERE events.run = clones.run
-            AND events.step = clones.op || clones.key_path AND events.key IS NULL AND events.body ->> '$.kind' IN
+            AND events.step = clones.op || clones.key_path AND events.key IS NULL AND +events.kind IN
                 ('StepStarted', 'StepReused', 'StepSucceeded', 'StepFailed', 'StepRetried', 'StepSkipped')) AS latest
     FROM clones
 )
 SELECT run_id, shown.op, number, shown.key_path, shown.step,
        CASE WHEN coalesce(last.row_id, -1) < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) THEN 'pending'
-            ELSE CASE last.body ->> '$.kind' WHEN 'StepSucceeded' THEN 'succeeded' WHEN 'StepSkipped' THEN 'skipped'
+            ELSE CASE last.kind WHEN 'StepSucceeded' THEN 'succeeded' WHEN 'StepSkipped' THEN 'skipped'
                       WHEN 'StepFailed' THEN iif(last.row_id < resumed, 'pending', 'failed')
                       WHEN 'StepRetried' THEN iif(last.row_id < stopped, 'pending', 'waiting')
                       ELSE iif(last.row_id < resumed, 'pending', 'running') END
@@ -263,13 +273,13 @@ LINEAGE = """
 CREATE VIEW lineage AS
 SELECT out.run_id, out.seq, out.step, out.output, out.key, out.path, out.accepted,
        substr(input.fullkey, 10) AS input, source.seq AS source_seq, source.body ->> '$.kind' AS source_kind,
-       iif(source.body ->> '$.reference' IS NULL, NULL, source.step) AS source_step,
+       iif(source.body -> '$.reference' IS NULL, NULL, source.step) AS source_step,
        coalesce(source.body ->> '$.output', source.body ->> '$.source') AS source_output,
        source.key AS source_key, source.body ->> '$.reference.path' AS source_path
 FROM outputs AS out JOIN runs ON runs.id = out.run_id
 JOIN events AS begun ON begun.row_id = (
     SELECT max(row_id) FROM events AS one WHERE one.run = runs.run AND one.step = out.step AND one.key IS NULL
-    AND one.row_id < (runs.run << 32) + out.seq AND one.body ->> '$.kind' IN ('StepStarted', 'StepReused'))
+    AND +one.row_id < (runs.run << 32) + out.seq AND +one.kind IN ('StepStarted', 'StepReused'))
 JOIN json_tree(begun.body, '$.inputs') AS input ON input.type = 'integer' AND input.value > 0
 JOIN events AS source ON source.row_id = (runs.run << 32) + input.value"""
 
@@ -289,9 +299,9 @@ proofs AS (
                json_quote(substr(step, instr(step, '[') + 1, length(step) - instr(step, '[') - 1)), '][', '","'
            ), '') || ']' AS keys
     FROM runs JOIN events ON events.row_id BETWEEN runs.run << 32 AND runs.run << 32 | 4294967295
-    WHERE body ->> '$.kind' = 'CollectResolved' AND NOT EXISTS (
+    WHERE kind = 'CollectResolved' AND NOT EXISTS (
         SELECT 1 FROM events AS later WHERE later.run = events.run AND later.step = events.step AND later.key IS NULL
-        AND later.row_id > events.row_id AND later.body ->> '$.kind' = 'CollectResolved'
+        AND later.row_id > events.row_id AND later.kind = 'CollectResolved'
         AND later.body ->> '$.input' = events.body ->> '$.input'
         AND later.body ->> '$.place' IS events.body ->> '$.place')
 ), sources AS (

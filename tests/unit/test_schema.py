@@ -198,7 +198,7 @@ def test_columns_of_events_without_a_step(db: sqlite3.Connection) -> None:
             "INSERT INTO events (row_id, body) VALUES (1 << 32 | ?, ?)", (seq, body(event, 2))
         )
     found = db.execute(
-        "SELECT kind, step, node, key_path FROM event_list WHERE run = 1 AND seq > 3"
+        "SELECT kind, step, node, key_path FROM event_list WHERE run = 1 AND seq > 3 ORDER BY seq"
     ).fetchall()
     assert found == [("StepInvalidated", None, "echo", None), ("RunSucceeded", None, None, None)]
 
