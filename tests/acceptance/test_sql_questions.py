@@ -1,5 +1,6 @@
 """Ten questions in SQL: through sqlite-utils, and through a Datasette process, with the answers of the page."""
 
+import contextlib
 import csv
 import io
 import json
@@ -7,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import urllib.parse
@@ -15,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apsw
 import click.testing
 import pytest
 
@@ -41,6 +44,16 @@ def test_every_question_has_an_answer(database: Path) -> None:
     """None of them is empty on the run that was chosen."""
     for question in QUESTIONS:
         assert len(asked(database, question).splitlines()) > 1, question.name
+
+
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda one: one.name)
+def test_a_newer_sqlite_gives_the_same_answers(question: Question, database: Path) -> None:
+    """What Python's SQLite answers, the newer one that apsw brings answers too."""
+    with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as older:
+        expected = older.execute(question.sql, parameters_of(question)).fetchall()
+    newer = apsw.Connection(str(database), flags=apsw.SQLITE_OPEN_READONLY)
+    with contextlib.closing(newer):
+        assert newer.execute(question.sql, parameters_of(question)).fetchall() == expected
 
 
 @pytest.fixture(scope="module")

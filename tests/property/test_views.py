@@ -1,11 +1,13 @@
 """The views of `runs.db` say what the fold of the log says, on random runs that crashed, lost outputs and went on."""
 
+import contextlib
 import sqlite3
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import apsw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,12 +29,13 @@ ANY = (f"run_id = '{RUN}'", "run_id LIKE 'r'")
 
 
 def ask(store: RunStore, sql: str) -> list[Any]:
-    """Rows, as any program that opens the file gets them."""
-    connection = sqlite3.connect(f"file:{store.directory}/runs.db?mode=ro", uri=True)
-    try:
-        return connection.execute(sql).fetchall()
-    finally:
-        connection.close()
+    """Rows, as any program that opens the file gets them: by Python's SQLite, and the same by a newer one."""
+    path = f"{store.directory}/runs.db"
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as older:
+        rows = older.execute(sql).fetchall()
+    with contextlib.closing(apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)) as newer:
+        assert sorted(newer.execute(sql).fetchall(), key=repr) == sorted(rows, key=repr)
+    return rows
 
 
 def sealed(state: RunState) -> dict[str, str]:
