@@ -1,8 +1,9 @@
 """RunStore: the facade. A folder with the log of many runs, and the place where their outputs go."""
 
+import contextlib
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -255,6 +256,29 @@ def as_store(
 ) -> RunStore:
     """A store from what an API takes for one: a store, a path, or None for the configured default."""
     return store if isinstance(store, RunStore) else RunStore.open(store, must_exist=must_exist)
+
+
+@contextlib.contextmanager
+def opened_for(
+    store: "RunStore | str | os.PathLike[str] | None",
+    *,
+    must_exist: bool = False,
+    outputs: str | None = None,
+) -> Iterator[RunStore]:
+    """As `as_store`, for the time of one call; `outputs`: where new ones go instead.
+
+    What was opened for it is closed behind it, and opens again for whoever asks it then: no file stays open that its
+    owner does not know of.
+    """
+    given = as_store(store, must_exist=must_exist)
+    opened = given if outputs is None else given.with_outputs(outputs)
+    try:
+        yield opened
+    finally:
+        if opened is not store:
+            opened.close()
+        if given is not store:
+            given.close()
 
 
 def reopen_outputs(where: Whereabouts) -> OutputStore:

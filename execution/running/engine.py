@@ -9,6 +9,7 @@ import datetime as dt
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from math import inf
 
 from msgspec import structs
@@ -103,6 +104,7 @@ class Engine:
         self._limits = Limits(job, graph, tags)
         self._scheduler = Scheduler(recorder.state, self._limits.nodes)
         self._inputs = InputResolver(recorder, job.declared)
+        self._context = partial(_context, recorder.state, self._brief)
         self._hook_calls = HookCalls(recorder, job, self._context)
 
     def run(self) -> None:
@@ -237,17 +239,6 @@ class Engine:
     def _record(self, event: AnyEvent) -> int:
         self._append(event)
         return self._state.seq
-
-    def _context(self, node: Node, step: StepId) -> OpContext:
-        place = self._state.find(step)
-        assert place is not None
-        retries = self._state.retries
-        return self._brief.context(
-            node.name,
-            step.key_path,
-            place[0].attempts[place[1]] + 1,
-            retries.get(step, 0) if retries else 0,
-        )
 
     # Taking in
 
@@ -422,3 +413,16 @@ def _assert_complete(state: RunState) -> None:
     left = [node.node for node in Remaining(state).nodes() if not node.is_done]
     # A run that stopped with work left, nothing failed and nothing ready would be a defect of the scheduler.
     assert not left, f"run {state.run_id!r} stopped with work left in {left}"
+
+
+def _context(state: RunState, brief: Brief, node: Node, step: StepId) -> OpContext:
+    """Of the next attempt of a step."""
+    place = state.find(step)
+    assert place is not None
+    retries = state.retries
+    return brief.context(
+        node.name,
+        step.key_path,
+        place[0].attempts[place[1]] + 1,
+        retries.get(step, 0) if retries else 0,
+    )

@@ -43,7 +43,7 @@ from runstore.log.events import (
 from runstore.log.recorder import Recorder, this_host
 from runstore.log.state import RunState
 from runstore.outputs.output_store import OutputStore
-from runstore.store import RunStore, as_store
+from runstore.store import RunStore, as_store, opened_for
 from runstore.version import __version__
 
 StoreLike = RunStore | str | os.PathLike[str] | None
@@ -71,26 +71,26 @@ def execute(
     Raises ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver, RunConflict where another process
     begins or executes a run of this id.
     """
-    opened = as_store(store)
-    if run_id is not None and opened.has_run(check_run_id(run_id)):
-        return _again(job, opened, run_id, run_config, executor, fail_fast, control)
-    config = check_config(job, run_config)
-    run_id = run_id or new_run_id(dt.datetime.now(dt.UTC))
-    host, pid = this_host()
-    started = RunStarted(
-        format=FORMAT_VERSION,
-        job=job.reference,
-        graph=job.graph,
-        config=config,
-        tags=check_tags(tags),
-        level=opened.level,
-        base=opened.base_for(run_id),
-        small_outputs=opened.small_outputs,
-        host=host,
-        pid=pid,
-        version=__version__,
-    )
-    return drive(opened, opened.start(run_id, started), job, executor, fail_fast, control)
+    with opened_for(store) as opened:
+        if run_id is not None and opened.has_run(check_run_id(run_id)):
+            return _again(job, opened, run_id, run_config, executor, fail_fast, control)
+        config = check_config(job, run_config)
+        run_id = run_id or new_run_id(dt.datetime.now(dt.UTC))
+        host, pid = this_host()
+        started = RunStarted(
+            format=FORMAT_VERSION,
+            job=job.reference,
+            graph=job.graph,
+            config=config,
+            tags=check_tags(tags),
+            level=opened.level,
+            base=opened.base_for(run_id),
+            small_outputs=opened.small_outputs,
+            host=host,
+            pid=pid,
+            version=__version__,
+        )
+        return drive(opened, opened.start(run_id, started), job, executor, fail_fast, control)
 
 
 def resume(
@@ -114,19 +114,19 @@ def resume(
 
     Raises RunAlive unless `take_over`, PlanChanged, CodeChanged, JobNotFound, and what `execute` raises.
     """
-    opened = _opened(store, outputs)
-    run_id = opened.resolve(run_id)
-    if not take_over:
-        opened.refuse_living(run_id)
-    recorder = opened.reopen(run_id)
-    if isinstance(recorder.state.ended, RunSucceeded):
-        return RunResult(opened, recorder.state, job or _known_job(recorder.state))
-    job = job or job_of(recorder.state)
-    plan = plan_into(recorder, opened, job, run_config, outputs, on_code_change, take_over)
-    recorder.open_epoch(take_over=take_over)
-    control = control or NoControl()
-    control.planned(plan)
-    return drive(opened, recorder, job, executor, fail_fast, control)
+    with opened_for(store, must_exist=True, outputs=outputs) as opened:
+        run_id = opened.resolve(run_id)
+        if not take_over:
+            opened.refuse_living(run_id)
+        recorder = opened.reopen(run_id)
+        if isinstance(recorder.state.ended, RunSucceeded):
+            return RunResult(opened, recorder.state, job or _known_job(recorder.state))
+        job = job or job_of(recorder.state)
+        plan = plan_into(recorder, opened, job, run_config, outputs, on_code_change, take_over)
+        recorder.open_epoch(take_over=take_over)
+        control = control or NoControl()
+        control.planned(plan)
+        return drive(opened, recorder, job, executor, fail_fast, control)
 
 
 def plan_resume(
@@ -139,16 +139,16 @@ def plan_resume(
     on_code_change: OnCodeChange = "reuse",
 ) -> ResumePlan:
     """What `resume` with the same arguments will reuse and run; writes nothing (rule R4)."""
-    opened = _opened(store, outputs)
-    run_id = opened.resolve(run_id)
-    recorder = opened.replayed(run_id)
-    if isinstance(recorder.state.ended, RunSucceeded):
-        return ResumePlan(
-            run_id, recorder.state.epoch, True, (), (), (), node_plans(recorder.state)
+    with opened_for(store, must_exist=True, outputs=outputs) as opened:
+        run_id = opened.resolve(run_id)
+        recorder = opened.replayed(run_id)
+        if isinstance(recorder.state.ended, RunSucceeded):
+            return ResumePlan(
+                run_id, recorder.state.epoch, True, (), (), (), node_plans(recorder.state)
+            )
+        return plan_into(
+            recorder, opened, job or job_of(recorder.state), run_config, outputs, on_code_change
         )
-    return plan_into(
-        recorder, opened, job or job_of(recorder.state), run_config, outputs, on_code_change
-    )
 
 
 def execute_in_process(
@@ -344,8 +344,3 @@ def _known_job(state: RunState) -> JobDefinition | None:
         return job_of(state)
     except (ExecutionError, ImportError):
         return None
-
-
-def _opened(store: StoreLike, outputs: str | None) -> RunStore:
-    opened = as_store(store, must_exist=True)
-    return opened if outputs is None else opened.with_outputs(outputs)

@@ -31,7 +31,7 @@ from runstore.errors import ConfigError, RunStoreError
 from runstore.keys import check_run_id, new_run_id
 from runstore.log.events import FORMAT_VERSION, Parent, RunStarted
 from runstore.log.recorder import Recorder, this_host
-from runstore.store import RunStore, as_store
+from runstore.store import RunStore, opened_for
 from runstore.version import __version__
 
 
@@ -59,29 +59,29 @@ def rerun(
     the keys of an op that runs again runs too. Raises InvalidSelection, SelectionIncomplete, PlanChanged, RunAlive
     while the parent is executed, and what `execute` raises.
     """
-    opened = as_store(store, must_exist=True)
-    rerunning = _Rerun(opened, run_id, select, from_failure, job, run_config, tags)
-    if new_run_id is not None and opened.has_run(check_run_id(new_run_id)):
-        rerunning.refuse_other(new_run_id)
-        return resume(
-            new_run_id,
-            opened,
-            job=job,
-            executor=executor,
-            fail_fast=fail_fast,
-            control=control,
-        )
-    rerunning.read_parent()
-    recorder = opened.start(*rerunning.started(new_run_id or new_id()))
-    try:
-        plan = rerunning.begin(recorder, commit=True)
-        (control or NoControl()).planned(plan)
-    except BaseException:
-        # What stopped the run is the news; that its claim could not be given back is none.
-        with contextlib.suppress(RunStoreError):
-            recorder.close()
-        raise
-    return drive(opened, recorder, rerunning.job, executor, fail_fast, control)
+    with opened_for(store, must_exist=True) as opened:
+        rerunning = _Rerun(opened, run_id, select, from_failure, job, run_config, tags)
+        if new_run_id is not None and opened.has_run(check_run_id(new_run_id)):
+            rerunning.refuse_other(new_run_id)
+            return resume(
+                new_run_id,
+                opened,
+                job=job,
+                executor=executor,
+                fail_fast=fail_fast,
+                control=control,
+            )
+        rerunning.read_parent()
+        recorder = opened.start(*rerunning.started(new_run_id or new_id()))
+        try:
+            plan = rerunning.begin(recorder, commit=True)
+            (control or NoControl()).planned(plan)
+        except BaseException:
+            # What stopped the run is the news; that its claim could not be given back is none.
+            with contextlib.suppress(RunStoreError):
+                recorder.close()
+            raise
+        return drive(opened, recorder, rerunning.job, executor, fail_fast, control)
 
 
 def plan_rerun(
@@ -94,10 +94,10 @@ def plan_rerun(
     run_config: Mapping[str, Any] | None = None,
 ) -> RerunPlan:
     """What `rerun` with the same arguments will take, run and leave out; writes nothing (rule R4)."""
-    opened = as_store(store, must_exist=True)
-    rerunning = _Rerun(opened, run_id, select, from_failure, job, run_config, None)
-    rerunning.read_parent()
-    return rerunning.begin(opened.sketch(*rerunning.started("")), commit=False)
+    with opened_for(store, must_exist=True) as opened:
+        rerunning = _Rerun(opened, run_id, select, from_failure, job, run_config, None)
+        rerunning.read_parent()
+        return rerunning.begin(opened.sketch(*rerunning.started("")), commit=False)
 
 
 def new_id() -> str:

@@ -10,6 +10,7 @@ import fcntl
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -38,17 +39,26 @@ _PRAGMAS = (
 
 _this_pid = os.getpid()
 """Of this process; kept, since the system is asked at every statement otherwise."""
+_open: "weakref.WeakSet[Database]" = weakref.WeakSet()
+_of_parents: list[sqlite3.Connection] = []
+"""Connections that came through a fork: to forget one would close it, and with it touch the parent's log."""
+_paths_of_parents: set[str] = set()
+"""Logs that were open at a fork. What SQLite knows of the locks on a file it knows per process, and a fork has a copy,
+which is wrong: a new connection to such a file holds no lock, and loses what it writes when the parent closes its own.
+"""
 
 
 def _forked() -> None:
     global _this_pid
     _this_pid = os.getpid()
+    for database in list(_open):
+        if database._connection is not None:
+            _of_parents.append(database._connection)
+            if database.path is not None:
+                _paths_of_parents.add(os.path.realpath(database.path))
 
 
 os.register_at_fork(after_in_child=_forked)
-
-_of_parents: list[sqlite3.Connection] = []
-"""Connections that came through a fork: to forget one would close it, and with it touch the parent's log."""
 
 
 class CommitUncertain(StorageFailed):
@@ -105,12 +115,18 @@ class Database:
     def __init__(self, path: Path | None, *, writable: bool) -> None:
         self.path = path
         self.writable = writable
-        self._pid = os.getpid()
+        self._pid = _this_pid
+        if path is not None and os.path.realpath(path) in _paths_of_parents:
+            raise StorageFailed(
+                f"{path} was open in the process that this one, {self._pid}, was forked from, so SQLite cannot open "
+                "it again here; close the store before the fork, or begin processes by spawn"
+            )
         self._lock: WriteLock | _NoLock = _NoLock()
         if path is not None and writable:
             self._lock = _prepare(path)
         self._full: bool | None = None
         self._connection = self._connect()
+        _open.add(self)
         try:
             self._open_schema()
         except BaseException:
@@ -179,7 +195,8 @@ class Database:
         connection, self._connection = getattr(self, "_connection", None), None  # type: ignore[assignment]
         if connection is None:
             return
-        if self._pid != os.getpid():
+        _open.discard(self)
+        if self._pid != _this_pid:
             _of_parents.append(connection)
             return
         self._lock.acquire()
@@ -188,6 +205,11 @@ class Database:
         finally:
             self._lock.release()
             self._lock.close()
+
+    def __del__(self) -> None:
+        # A connection of sqlite3 refers to itself, so that one nobody closes stays open until the garbage is collected.
+        with contextlib.suppress(Exception):
+            self.close()
 
     # Opening
 
@@ -247,7 +269,7 @@ class Database:
         if self._pid != _this_pid:
             raise StorageFailed(
                 f"the connection to {self.path} belongs to process {self._pid} and cannot be used in its fork "
-                f"{os.getpid()}; open the store anew in each process"
+                f"{_this_pid}; open a store of its own in each process, and none before a fork"
             )
         if self._connection is None:
             raise StorageFailed(f"the store at {self.path} is closed; open it anew")

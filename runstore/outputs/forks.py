@@ -43,7 +43,7 @@ def _refusal(guarded: _Guard) -> Any:
     def refused(*_: Any, **__: Any) -> NoReturn:
         raise StorageFailed(
             f"the outputs at {guarded.address} belong to process {guarded.pid}, which opened them, and cannot be used "
-            f"in its fork {os.getpid()}; open the store anew in each process, or hand values to the one that forked"
+            f"in its fork {os.getpid()}; open a store of its own in each process, or hand values to the one that forked"
         )
 
     return refused

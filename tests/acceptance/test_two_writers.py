@@ -271,7 +271,7 @@ def test_a_store_is_refused_in_a_fork(
                 use(store)
             assert str(os.getppid()) in str(caught.value)
             assert str(os.getpid()) in str(caught.value)
-            assert "open the store anew" in str(caught.value)
+            assert "a store of its own" in str(caught.value)
             store.close()  # harmless there
 
         assert in_fork(in_child).code == 0

@@ -273,6 +273,31 @@ def test_a_fork_may_not_use_the_connection(database: Database) -> None:
     assert _count(database) == 1
 
 
+def test_a_log_that_is_open_cannot_be_opened_in_a_fork(database: Database) -> None:
+    """SQLite would hold no lock on it there. What the parent has closed may be opened, and what it drops is closed."""
+    path = database.path
+    assert path is not None
+
+    def opened_in_fork(expected: str) -> bool:
+        child = os.fork()
+        if child == 0:
+            try:
+                Database(path, writable=True).close()
+                found = "opened"
+            except StorageFailed as error:
+                found = str(error)
+            os._exit(0 if expected in found else 1)
+        return os.waitpid(child, 0)[1] == 0
+
+    assert opened_in_fork("close the store before the fork")
+    database.close()
+    assert opened_in_fork("opened")
+    dropped = Database(path, writable=True)
+    assert opened_in_fork("close the store before the fork")
+    del dropped
+    assert opened_in_fork("opened")
+
+
 def _mounts(tmp_path: Path, kind: str) -> Path:
     mounts = tmp_path / "mountinfo"
     mounts.write_text(

@@ -1,5 +1,6 @@
 """Outputs that were opened before a fork: refused in the child, wherever they are, and left as they are by it."""
 
+import gc
 import hashlib
 import multiprocessing
 import os
@@ -10,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from execution import execute, job, op
+from execution import execute, job, op, resume
 from runstore import RunStore
 from runstore.errors import StorageFailed
 from runstore.outputs.base import BASE_REQUESTS, Base
 from runstore.outputs.output_store import REQUESTS, OutputStore, open_base
 from runstore.outputs.serializers import serialize
-from runstore.testing import in_fork
+from runstore.testing import Failpoint, armed, in_fork
 from tests.unit.jobs import chained
 
 
@@ -161,3 +162,20 @@ def test_children_of_an_op_are_not_disturbed(
         result = execute(forking, store)
         assert result.output_for_node("squares") == [0, 1, 4, 9, 16]
         assert result.output_for_node("last_square") == 16
+
+
+def test_calls_by_path_leave_nothing_open(tmp_path: Path) -> None:
+    """Behind `execute` a fork may begin a run in the same store; what it has committed when it is killed stays."""
+    store = tmp_path / "store"
+    result = execute(chained(["a"]), store, run_id="first")
+    assert result.success
+
+    def begin() -> None:
+        with armed(Failpoint(point="event.before", kind="RunSucceeded")):
+            execute(chained(["a", "b"]), store, run_id="second")
+
+    assert in_fork(begin).killed
+    gc.collect()
+    assert resume("second", store, job=chained(["a", "b"])).success
+    with RunStore.open(store) as found:
+        assert {run.run_id for run in found.runs()} == {"first", "second"}
