@@ -1,4 +1,4 @@
-"""The engine's part of running steps on a cluster: which workers there are, which batch each has, what became of it.
+"""The engine's part of running steps on a cluster: which batch each worker has, and what became of it.
 
 The cluster brings messages and nothing else: where a batch runs, whether a ticket is tried again, and what counts of
 what a worker says, is decided here. A batch goes to one worker and never to another; what is known to be lost with its
@@ -7,67 +7,40 @@ worker is told as lost, and what that worker says later is not heard.
 
 import logging
 from collections import deque
-from collections.abc import Mapping
 from math import inf
 from queue import Empty
 from time import perf_counter
 from typing import NamedTuple
 
-from execution.errors import ResourceFailed, WorkerLost
+from execution.errors import WorkerLost
 from execution.executors.cluster import Connection, Failed, Gone, Joined, Left, News
 from execution.executors.dealing import (
     Durations,
-    Lane,
     Waiting,
     deal,
-    fits,
     kind_of,
     needs_of,
     together,
 )
 from execution.executors.packing import pack, unpack_told
-from execution.executors.reports import Hello, Line, Report, worker_name
+from execution.executors.reports import Hello, Line, Report
+from execution.executors.roster import LOOK_S, Member, Roster
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
 from execution.running.told import Ticket, Told
 from execution.running.worker_loss import told_of_loss, told_of_timeout
-from runstore.errors import ConfigError
 from runstore.outputs.output_store import OutputStore
-from runstore.outputs.reach import NotReached, look_for
 
-LOOK_S = 0.5
-"""The connection to the cluster is looked at this often."""
-OTHERS_S = 5.0
-"""How long the other workers may take to answer once one has, until a run begins without them."""
 HELD_MOST = 1_000
 """Tickets that wait for a worker with the resources that they need."""
 
 _log = logging.getLogger("runstore.executor")
 
 
-class _Member:
-    """A worker that was introduced."""
-
-    def __init__(self, hello: Hello) -> None:
-        self.hello = hello
-        self.free = hello.threads
-        self.spare = dict(hello.resources)
-        self.batches: set[int] = set()
-        self.is_ending = False
-
-    @property
-    def worker(self) -> str:
-        """What the log calls it."""
-        return worker_name(self.hello.name)
-
-    def __str__(self) -> str:
-        return f"Dask worker {self.hello.name} at {self.hello.address}"
-
-
 class _Sent(NamedTuple):
     """A batch that a worker has."""
 
-    member: _Member
+    member: Member
     entries: list[Waiting]
     left: dict[int, float]
     """Place of each ticket that has not ended -> when it was heard of last."""
@@ -76,16 +49,12 @@ class _Sent(NamedTuple):
 
 
 class ClusterPool:
-    """The workers of one epoch and what they have in hand."""
+    """The tickets of one epoch, and who has them in hand."""
 
     def __init__(self, connection: Connection, outputs: OutputStore, brief: Brief) -> None:
         self._connection = connection
-        self._outputs = outputs
         self._brief = brief
-        self._members: dict[str, _Member] = {}
-        self._asked: set[str] = set()
-        """Workers that are being introduced."""
-        self._unfit: dict[str, Exception] = {}
+        self._roster = Roster(connection, outputs)
         self._waiting: deque[Waiting] = deque()
         self._held: list[Waiting] = []
         """Those that no worker has the resources for."""
@@ -94,8 +63,6 @@ class ClusterPool:
         """Batch -> when its one ticket has taken too long."""
         self._number = 0
         self._running = 0
-        self._lanes = 0
-        """Threads of all members."""
         self._depth = 1
         """How many tickets like the last one go to a thread at a time."""
         self._told: deque[Told] = deque()
@@ -104,83 +71,9 @@ class ClusterPool:
         self._durations = Durations()
         self._needs = {node.name: needs_of(node.name, brief) for node in brief.graph.nodes}
 
-    # Workers
-
     def welcome(self, within_s: float) -> None:
-        """Introduce the workers that there are. Returns when all have answered, or those that did within a while.
-
-        Raises what makes a worker unfit, and WorkerLost where none answers.
-        """
-        until = perf_counter() + within_s
-        while True:
-            # Asked again with each answer: news of those that join come only from when the cluster has heard of us.
-            for address in self._connection.addresses():
-                self._introduce(address)
-            if perf_counter() >= until or (self._members and not self._asked):
-                break
-            self._hear(max(0.01, min(LOOK_S, until - perf_counter())))
-            for error in self._unfit.values():
-                raise error
-            if self._members:  # the others may be busy for others, and are met when they answer
-                until = min(until, perf_counter() + OTHERS_S)
-        if not self._members:
-            raise WorkerLost(
-                f"no worker of the Dask cluster answers within {within_s:g} s; start one (`dask worker ADDRESS`), then "
-                "`runstore resume`"
-            )
-
-    def _introduce(self, address: str) -> None:
-        if address not in self._asked and address not in self._members:
-            self._asked.add(address)
-            self._connection.introduce(address)
-
-    def _meet(self, hello: Hello) -> None:
-        self._asked.discard(hello.address)
-        try:
-            if hello.stops:
-                unpack_told(hello.stops, "")  # raises what it holds
-            self._check_reach(hello)
-        except Exception as error:
-            self._refuse(hello.address, error)
-            return
-        member = _Member(hello)
-        self._members[hello.address] = member
-        self._lanes += member.free
-        self._waiting.extendleft(reversed(self._held))
-        self._held.clear()
-
-    def _refuse(self, address: str, error: Exception) -> None:
-        self._asked.discard(address)
-        self._unfit[address] = error
-        if self._running and not self._members and not self._asked:
-            raise error
-        if self._running:
-            _log.warning("worker %s runs no steps of this run: %s", address, error)
-
-    def _check_reach(self, hello: Hello) -> None:
-        fault = hello.unreached
-        try:
-            if not fault:
-                look_for(self._outputs, hello.left)
-        except NotReached as error:
-            fault = f"this process does not find what the worker has written: {error}"
-        if fault:
-            raise ConfigError(
-                f"worker {hello.name} at {hello.address} on {hello.host} and this process do not share the place of "
-                f"the outputs: {fault}. Put outputs where all workers reach them (--outputs on a shared disk, s3://…)"
-            )
-
-    def _lose(self, gone: Gone) -> None:
-        self._asked.discard(gone.address)
-        self._unfit.pop(gone.address, None)
-        member = self._members.pop(gone.address, None)
-        if member is None:
-            return
-        self._lanes -= member.hello.threads
-        for number in sorted(member.batches):
-            self._lost(number, gone.how)
-        if not self._members:
-            _log.warning("the last worker %s; steps wait for another", gone.how)
+        """Meet the workers that there are; raises what makes one unfit, and WorkerLost where none answers."""
+        self._roster.welcome(within_s, self._hear)
 
     # Tickets
 
@@ -190,7 +83,7 @@ class ClusterPool:
         if len(self._held) >= HELD_MOST:
             return False
         ahead = 2 if self._depth > 1 else 1
-        return self._running - len(self._held) < max(1, self._lanes * self._depth * ahead)
+        return self._running - len(self._held) < max(1, self._roster.lanes * self._depth * ahead)
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
         """Take a ticket in."""
@@ -214,26 +107,21 @@ class ClusterPool:
         return told
 
     def _is_worth_sending(self) -> bool:
-        return len(self._waiting) >= self._lanes * self._depth
+        return len(self._waiting) >= self._roster.lanes * self._depth
 
     def _patience_s(self, timeout_s: float | None) -> float:
         left_s = min(self._timed.values(), default=inf) - perf_counter()
         return max(0.0, min(LOOK_S, left_s, inf if timeout_s is None else timeout_s))
 
     def _send(self) -> None:
-        lanes = [
-            Lane(address, member.spare)
-            for address, member in self._members.items()
-            if not member.is_ending
-            for _ in range(member.free)
-        ]
+        lanes = self._roster.free_lanes()
         if not self._waiting or not lanes:
             return
         for lane in deal(self._waiting, lanes, self._durations):
-            self._send_batch(self._members[lane.address], lane.batch)
+            self._send_batch(self._roster.members[lane.address], lane.batch)
         self._hold()
 
-    def _send_batch(self, member: _Member, entries: list[Waiting]) -> None:
+    def _send_batch(self, member: Member, entries: list[Waiting]) -> None:
         self._number += 1
         now = perf_counter()
         left = dict.fromkeys(range(len(entries)), now)
@@ -245,14 +133,14 @@ class ClusterPool:
 
     def _hold(self) -> None:
         """Set aside what no worker could ever run, so that it does not take the room of others."""
-        stuck = [one for one in self._waiting if one.needs and not self._is_offered(one.needs)]
+        stuck, rest = list[Waiting](), deque[Waiting]()
+        for one in self._waiting:
+            is_stuck = bool(one.needs) and not self._roster.offers(one.needs)
+            (stuck if is_stuck else rest).append(one)
         if stuck:
             _log.warning("no worker offers %s: %d steps wait", dict(stuck[0].needs), len(stuck))
             self._held += stuck
-            self._waiting = deque(one for one in self._waiting if one not in stuck)
-
-    def _is_offered(self, needs: Mapping[str, float]) -> bool:
-        return any(fits(needs, member.hello.resources) for member in self._members.values())
+            self._waiting = rest
 
     # News
 
@@ -278,7 +166,7 @@ class ClusterPool:
             case Hello():
                 self._meet(news)
             case Joined():
-                self._introduce(news.address)
+                self._roster.introduce(news.address)
             case Gone():
                 self._lose(news)
             case Failed(what=int() as number):
@@ -286,9 +174,24 @@ class ClusterPool:
                 self._lost(number, f"could not run it: {news.why}")
             case Failed(what=str() as address):
                 fault = f"worker {address} cannot run steps: {news.why}; it needs what this process has: "
-                self._refuse(address, WorkerLost(f"{fault}runstore, the job, the packages of both"))
+                unfit = WorkerLost(f"{fault}runstore, the job, the packages of both")
+                self._roster.refuse(address, unfit, is_running=bool(self._running))
             case Left():
                 pass  # it comes while nothing runs any more
+
+    def _meet(self, hello: Hello) -> None:
+        unfit = self._roster.meet(hello)
+        if unfit is not None:
+            self._roster.refuse(hello.address, unfit, is_running=bool(self._running))
+            return
+        self._waiting.extendleft(reversed(self._held))  # it may have what they need
+        self._held.clear()
+
+    def _lose(self, gone: Gone) -> None:
+        member = self._roster.lose(gone)
+        if member is not None:
+            for number in sorted(member.batches):
+                self._lost(number, gone.how)
 
     def _reported(self, report: Report) -> None:
         sent = self._sent.get(report.batch)
@@ -371,46 +274,8 @@ class ClusterPool:
         """Have the workers close what they have open; raises ResourceFailed where one could not."""
         for number in list(self._sent):
             self._connection.forget(number)
-        leaving = {
-            address
-            for address, one in self._members.items()
-            if not one.batches and not one.is_ending
-        }
-        if not self._brief.job.resources:
-            return
-        for address in leaving:
-            self._connection.leave(address)
-        self._wait_for(leaving, within_s)
-
-    def _wait_for(self, leaving: set[str], within_s: float) -> None:
-        until = perf_counter() + within_s
-        failed: BaseException | None = None
-        while leaving and perf_counter() < until:
-            try:
-                news = self._connection.inbox.get(timeout=max(0.01, until - perf_counter()))
-            except Empty:
-                break
-            if isinstance(news, Left):
-                leaving.discard(news.address)
-                failed = failed or _raised(news.stops)
-            elif isinstance(news, Gone):
-                leaving.discard(news.address)
-        if leaving and failed is None:
-            failed = ResourceFailed(
-                f"the resources of {len(leaving)} workers were not closed within {within_s:g} s; the run stops. "
-                "Correct the cause, then `runstore resume`"
-            )
-        if failed is not None:
-            raise failed
-
-
-def _raised(stops: bytes) -> BaseException | None:
-    try:
-        if stops:
-            unpack_told(stops, "")
-    except BaseException as error:
-        return error
-    return None
+        if self._brief.job.resources:
+            self._roster.dismiss(within_s)
 
 
 def _step_key(ticket: Ticket | HookTicket) -> str:

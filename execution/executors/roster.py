@@ -1,0 +1,189 @@
+"""The workers of a cluster that run steps of this run: introduced, found fit, lost, and asked to close what is open.
+
+A worker is fit once it has loaded the job and has shown that it reaches the outputs; before that it gets no ticket.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from queue import Empty
+from time import perf_counter
+
+from execution.errors import ResourceFailed, WorkerLost
+from execution.executors.cluster import Connection, Gone, Left
+from execution.executors.dealing import Lane, fits
+from execution.executors.packing import unpack_told
+from execution.executors.reports import Hello, worker_name
+from runstore.errors import ConfigError
+from runstore.outputs.output_store import OutputStore
+from runstore.outputs.reach import NotReached, look_for
+
+LOOK_S = 0.5
+"""The connection to the cluster is looked at this often."""
+OTHERS_S = 5.0
+"""How long the other workers may take to answer once one has, until a run begins without them."""
+
+_log = logging.getLogger("runstore.executor")
+
+
+class Member:
+    """A worker that was introduced."""
+
+    def __init__(self, hello: Hello) -> None:
+        self.hello = hello
+        self.free = hello.threads
+        self.spare = dict(hello.resources)
+        self.batches: set[int] = set()
+        self.is_ending = False
+        """It gets no ticket any more."""
+
+    @property
+    def worker(self) -> str:
+        """What the log calls it."""
+        return worker_name(self.hello.name)
+
+    def __str__(self) -> str:
+        return f"Dask worker {self.hello.name} at {self.hello.address}"
+
+
+class Roster:
+    """All of them."""
+
+    def __init__(self, connection: Connection, outputs: OutputStore) -> None:
+        self._connection = connection
+        self._outputs = outputs
+        self.members: dict[str, Member] = {}
+        self._asked: set[str] = set()
+        """Workers that are being introduced."""
+        self._unfit: dict[str, Exception] = {}
+        self.lanes = 0
+        """Threads of all members."""
+
+    def welcome(self, within_s: float, hear: Callable[[float], None]) -> None:
+        """Introduce the workers that there are. Returns when all have answered, or those that did within a while.
+
+        `hear`: waits for news, so many seconds, and brings them here. Raises what makes a worker unfit, and WorkerLost
+        where none answers.
+        """
+        until = perf_counter() + within_s
+        while True:
+            # Asked again with each answer: news of those that join come only from when the cluster has heard of us.
+            for address in self._connection.addresses():
+                self.introduce(address)
+            if perf_counter() >= until or (self.members and not self._asked):
+                break
+            hear(max(0.01, min(LOOK_S, until - perf_counter())))
+            for error in self._unfit.values():
+                raise error
+            if self.members:  # the others may be busy for others, and are met when they answer
+                until = min(until, perf_counter() + OTHERS_S)
+        if not self.members:
+            raise WorkerLost(
+                f"no worker of the Dask cluster answers within {within_s:g} s; start one (`dask worker ADDRESS`), then "
+                "`runstore resume`"
+            )
+
+    def introduce(self, address: str) -> None:
+        """Have a worker introduced, unless it is known."""
+        if address not in self._asked and address not in self.members:
+            self._asked.add(address)
+            self._connection.introduce(address)
+
+    def meet(self, hello: Hello) -> Exception | None:
+        """Take a worker in; why it is unfit, if it is."""
+        try:
+            if hello.stops:
+                unpack_told(hello.stops, "")  # raises what it holds
+            self._check_reach(hello)
+        except Exception as error:
+            return error
+        self._asked.discard(hello.address)
+        self.members[hello.address] = Member(hello)
+        self.lanes += hello.threads
+        return None
+
+    def refuse(self, address: str, error: Exception, *, is_running: bool) -> None:
+        """Do without a worker that is unfit; raises the error where steps would wait for ever."""
+        self._asked.discard(address)
+        self._unfit[address] = error
+        if is_running and not self.members and not self._asked:
+            raise error
+        if is_running:
+            _log.warning("worker %s runs no steps of this run: %s", address, error)
+
+    def _check_reach(self, hello: Hello) -> None:
+        fault = hello.unreached
+        try:
+            if not fault:
+                look_for(self._outputs, hello.left)
+        except NotReached as error:
+            fault = f"this process does not find what the worker has written: {error}"
+        if fault:
+            raise ConfigError(
+                f"worker {hello.name} at {hello.address} on {hello.host} and this process do not share the place of "
+                f"the outputs: {fault}. Put outputs where all workers reach them (--outputs on a shared disk, s3://…)"
+            )
+
+    def lose(self, gone: Gone) -> Member | None:
+        """Forget a worker that is gone; it, if it was fit."""
+        self._asked.discard(gone.address)
+        self._unfit.pop(gone.address, None)
+        member = self.members.pop(gone.address, None)
+        if member is not None:
+            self.lanes -= member.hello.threads
+            if not self.members:
+                _log.warning("the last worker %s; steps wait for another", gone.how)
+        return member
+
+    def free_lanes(self) -> list[Lane]:
+        """A lane for each thread that has nothing to do."""
+        return [
+            Lane(address, member.spare)
+            for address, member in self.members.items()
+            if not member.is_ending
+            for _ in range(member.free)
+        ]
+
+    def offers(self, needs: Mapping[str, float]) -> bool:
+        """True where a worker has these resources, though perhaps not to spare."""
+        return any(fits(needs, member.hello.resources) for member in self.members.values())
+
+    def dismiss(self, within_s: float) -> None:
+        """Have the workers close what they have open, but for those at work. Raises ResourceFailed."""
+        leaving = {
+            address
+            for address, one in self.members.items()
+            if not one.batches and not one.is_ending
+        }
+        for address in leaving:
+            self._connection.leave(address)
+        self._wait_for(leaving, within_s)
+
+    def _wait_for(self, leaving: set[str], within_s: float) -> None:
+        until = perf_counter() + within_s
+        failed: BaseException | None = None
+        while leaving and perf_counter() < until:
+            try:
+                news = self._connection.inbox.get(timeout=max(0.01, until - perf_counter()))
+            except Empty:
+                break
+            if isinstance(news, Left):
+                leaving.discard(news.address)
+                failed = failed or _raised(news.stops)
+            elif isinstance(news, Gone):
+                leaving.discard(news.address)
+        if leaving and failed is None:
+            failed = ResourceFailed(
+                f"the resources of {len(leaving)} workers were not closed within {within_s:g} s; the run stops. "
+                "Correct the cause, then `runstore resume`"
+            )
+        if failed is not None:
+            raise failed
+
+
+def _raised(stops: bytes) -> BaseException | None:
+    try:
+        if stops:
+            unpack_told(stops, "")
+    except BaseException as error:
+        return error
+    return None
