@@ -1,10 +1,11 @@
-"""Steps in threads and processes whose outputs are in a bucket: each worker process finds the way by itself."""
+"""Steps in threads, processes and on Dask whose outputs are in a bucket: each worker finds the way by itself."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from execution import execute, processes, resume, threads
+from execution import dask, execute, processes, resume, threads
 from execution.executors.base import Executor
 from runstore import RunStore
 from runstore.config import SmallOutputs
@@ -14,11 +15,13 @@ from tests.unit.process_jobs import COUNT, dying
 
 def new_executor(name: str) -> Executor:
     """Of that name, with two workers."""
-    return threads(2) if name == "threads" else processes(2)
+    executors: dict[str, Callable[[int], Executor]]
+    executors = {"threads": threads, "processes": processes, "dask": dask}
+    return executors[name](2)
 
 
 @pytest.mark.parametrize("small_outputs", ["file", "pack"])
-@pytest.mark.parametrize("name", ["threads", "processes"])
+@pytest.mark.parametrize("name", ["threads", "processes", "dask"])
 def test_a_run_in_a_bucket(
     tmp_path: Path,
     moto: Moto,
@@ -31,7 +34,7 @@ def test_a_run_in_a_bucket(
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
     url = f"s3://{moto.fresh_bucket()}/out"
-    times = 1 if name == "processes" else 0
+    times = 0 if name == "threads" else 1
     settings = {"folder": str(tmp_path), "how": "killed", "times": times}
     with RunStore.open(tmp_path / "s", url, "fast", small_outputs=small_outputs) as store:
         result = execute(
