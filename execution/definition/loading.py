@@ -13,6 +13,8 @@ from execution.errors import JobNotFound
 
 _PREFIX = "runstore_job_"
 """Of the names of modules that are loaded from a file."""
+_sources: dict[str, str] = {}
+"""Place of a job -> sha256 of its file, as it was when this process loaded it."""
 
 
 def load_job(reference: str) -> JobDefinition:
@@ -24,11 +26,16 @@ def load_job(reference: str) -> JobDefinition:
     place, _, name = reference.rpartition(":")
     if not place or "/" in name or name.endswith(".py"):
         place, name = reference, ""
+    is_loaded = (_module_name(Path(place).absolute()) if place.endswith(".py") else place) in (
+        sys.modules
+    )
     module = (
         _load_file(Path(place), reference)
         if place.endswith(".py")
         else _load_module(place, reference)
     )
+    if not is_loaded:
+        _sources[place] = source_of(reference, now=True)
     jobs = {key: value for key, value in vars(module).items() if isinstance(value, JobDefinition)}
     if name in jobs:
         return jobs[name]
@@ -45,6 +52,18 @@ def load_afresh(reference: str) -> JobDefinition:
     if place.endswith(".py"):
         sys.modules.pop(_module_name(Path(place).absolute()), None)
     return load_job(reference)
+
+
+def source_of(reference: str, *, now: bool = False) -> str:
+    """The sha256 of the file of a job, as this process has loaded it, or as it is `now`; empty where it has none."""
+    place = reference.rpartition(":")[0]
+    if place in _sources and not now:
+        return _sources[place]
+    file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
+    try:
+        return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def load_files(paths: Iterable[str]) -> None:

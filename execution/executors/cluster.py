@@ -28,6 +28,12 @@ class Failed(NamedTuple):
     why: str
 
 
+class Done(NamedTuple):
+    """A batch has ended, as the cluster sees it: what its worker has said of it is here, or will be in a moment."""
+
+    batch: int
+
+
 class Left(NamedTuple):
     """A worker has closed what it had open."""
 
@@ -35,7 +41,7 @@ class Left(NamedTuple):
     stops: bytes
 
 
-News = Joined | Gone | Failed | Left | Hello | Report
+News = Joined | Gone | Done | Failed | Left | Hello | Report
 
 
 class Connection(Protocol):
@@ -57,6 +63,9 @@ class Connection(Protocol):
         needs: Mapping[str, float],
     ) -> None:
         """Have a worker that was introduced run a batch; Reports follow, or Failed, or Gone."""
+
+    def drop(self, address: str) -> None:
+        """Nobody speaks to this worker any more."""
 
     def forget(self, batch: int) -> None:
         """Nobody waits for this batch any more."""

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import NamedTuple
 
 from execution.errors import WorkerLost
-from execution.executors.cluster import Connection, Failed, Gone, Joined, Left, News
+from execution.executors.cluster import Connection, Done, Failed, Gone, Joined, Left, News
 from execution.executors.dealing import (
     Durations,
     Waiting,
@@ -31,6 +31,8 @@ from execution.running.told import Ticket, Told
 from execution.running.worker_loss import told_of_loss, told_of_timeout
 from runstore.outputs.output_store import OutputStore
 
+SILENT_S = 5.0
+"""So long after its end a batch may be silent; then it is lost."""
 HELD_MOST = 1_000
 """Tickets that wait for a worker with the resources that they need."""
 
@@ -59,6 +61,8 @@ class ClusterPool:
         self._held: list[Waiting] = []
         """Those that no worker has the resources for."""
         self._sent: dict[int, _Sent] = {}
+        self._silent: dict[int, float] = {}
+        """Batch that has ended without saying so -> when it is not waited for any more."""
         self._timed: dict[int, float] = {}
         """Batch -> when its one ticket has taken too long."""
         self._number = 0
@@ -176,6 +180,9 @@ class ClusterPool:
                 fault = f"worker {address} cannot run steps: {news.why}; it needs what this process has: "
                 unfit = WorkerLost(f"{fault}runstore, the job, the packages of both")
                 self._roster.refuse(address, unfit, is_running=bool(self._running))
+            case Done():
+                if news.batch in self._sent:
+                    self._silent.setdefault(news.batch, perf_counter() + SILENT_S)
             case Left():
                 pass  # it comes while nothing runs any more
 
@@ -187,6 +194,17 @@ class ClusterPool:
         self._waiting.extendleft(reversed(self._held))  # it may have what they need
         self._held.clear()
 
+    def _without_session(self, number: int) -> None:
+        """Its worker has nothing of this run any more: nothing has begun, and it is introduced anew."""
+        sent = self._sent[number]
+        self._forget(number)
+        for place in reversed(sent.left):
+            self._waiting.appendleft(sent.entries[place])
+        address = sent.member.hello.address
+        if self._roster.members.get(address) is sent.member:
+            self._lose(Gone(address, "has lost what it had open"))
+            self._roster.introduce(address)
+
     def _lose(self, gone: Gone) -> None:
         member = self._roster.lose(gone)
         if member is not None:
@@ -197,6 +215,9 @@ class ClusterPool:
         sent = self._sent.get(report.batch)
         if sent is None:
             return  # given up before
+        if report.has_no_session:
+            self._without_session(report.batch)
+            return
         if report.number != sent.heard[0]:
             self._lost(report.batch, "has told something that did not arrive")
             return
@@ -234,6 +255,7 @@ class ClusterPool:
     def _forget(self, number: int) -> None:
         sent = self._sent.pop(number)
         self._timed.pop(number, None)
+        self._silent.pop(number, None)
         member = sent.member
         member.batches.discard(number)
         member.free += 1
@@ -256,6 +278,8 @@ class ClusterPool:
 
     def _stop_overdue(self) -> None:
         now = perf_counter()
+        for number in [number for number, at in self._silent.items() if at <= now]:
+            self._lost(number, "has ended it without a word")
         for number in [number for number, at in self._timed.items() if at <= now]:
             sent = self._sent[number]
             self._forget(number)

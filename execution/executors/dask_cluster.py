@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from execution.errors import WorkerLost
 from execution.executors import dask_worker
-from execution.executors.cluster import Failed, Gone, Joined, Left, News
+from execution.executors.cluster import Done, Failed, Gone, Joined, Left, News
 from execution.executors.dask_worker import topic_of
 from execution.executors.reports import decode_hello, decode_report
 from runstore.outputs.output_store import OutputStore
@@ -47,7 +47,8 @@ class DaskCluster:
         """The connection that the client had at first: a new one has lost messages."""
         self._own: Any = None
         self._sessions: dict[str, Any] = {}
-        self._tokens: dict[str, str] = {}
+        self._introductions: dict[str, int] = {}
+        """Address -> the number of its last introduction."""
         self._reached: list[int] = []
         """The bases in which this process has left an object."""
         self._left: list[str] = []
@@ -73,8 +74,14 @@ class DaskCluster:
             )
         address = getattr(place, "scheduler_address", place)
         try:
-            self._client = Client(address, set_as_default=False, timeout=ANSWER_S, name="runstore")
-        except (OSError, ValueError) as error:
+            self._client = Client(
+                address,
+                security=getattr(place, "security", None),
+                set_as_default=False,
+                timeout=ANSWER_S,
+                name="runstore",
+            )
+        except (OSError, ValueError, TypeError) as error:
             raise WorkerLost(
                 f"no Dask scheduler answers at {address}: {error}; start one (`dask scheduler`), or see to the "
                 "address, then `runstore resume`"
@@ -106,6 +113,9 @@ class DaskCluster:
         client, self._client = self._client, None
         for name in (self._id, *self._left):
             take_away(self._outputs, name)
+        for future in (*self._batches.values(), *self._sessions.values()):
+            with suppress(Exception):
+                future.release()
         self._batches.clear()
         self._sessions.clear()
         if client is not None:
@@ -122,10 +132,20 @@ class DaskCluster:
 
     def introduce(self, address: str) -> None:
         """Have a worker begin a session; it is kept there for as long as its future is held here."""
-        arguments = (self._message, self._id, self._reached, __version__)
+        self.drop(address)
+        number = self._introductions.get(address, 0) + 1
+        self._introductions[address] = number
+        arguments = (self._message, self._id, self._reached, __version__, number)
         future = self._submit(dask_worker.begin, *arguments, address=address)
         self._sessions[address] = future
-        future.add_done_callback(lambda done: self._on_done(done, address))
+        future.add_done_callback(lambda done: self._on_begun(done, address, number))
+
+    def drop(self, address: str) -> None:
+        """Nobody speaks to this worker any more."""
+        future = self._sessions.pop(address, None)
+        if future is not None:
+            self._introductions[address] += 1  # what its introduction still brings is not heard
+            future.release()  # else Dask would begin it again when the address is back
 
     def send(
         self,
@@ -135,8 +155,10 @@ class DaskCluster:
         needs: Mapping[str, float],
     ) -> None:
         """Have a worker run a batch."""
-        token, session = self._tokens[address], self._sessions[address]
-        arguments = (session, token, batch, tickets, self._id)
+        session = self._sessions.get(address)
+        if session is None:
+            return  # it is gone, as is said next
+        arguments = (session, batch, tickets, self._id)
         future = self._submit(dask_worker.run, *arguments, address=address, needs=needs)
         self._batches[batch] = future
         future.add_done_callback(lambda done: self._on_done(done, batch))
@@ -163,7 +185,9 @@ class DaskCluster:
 
     def forget(self, batch: int) -> None:
         """Dask may forget it too."""
-        self._batches.pop(batch, None)
+        future = self._batches.pop(batch, None)
+        if future is not None:
+            future.release()  # one that has not ended is wanted by nobody, also when the address is back
 
     def restart(self, address: str) -> None:
         """Have a worker's process ended, and another begun."""
@@ -178,8 +202,10 @@ class DaskCluster:
 
     def leave(self, address: str) -> None:
         """Have a worker end its session."""
-        future = self._submit(dask_worker.end, self._sessions[address], self._id, address=address)
-        self._sessions[f"leaving {address}"] = future
+        session = self._sessions.get(address)
+        if session is not None:
+            future = self._submit(dask_worker.end, session, self._id, address=address)
+            self._sessions[f"leaving {address}"] = future
 
     # From the workers; called by a thread of the client
 
@@ -189,9 +215,9 @@ class DaskCluster:
             return  # of another run, by the same topic
         if kind == "hello":
             hello = decode_hello(message)
-            self._tokens[hello.address] = hello.token
             self._left.append(hello.left)
-            self.inbox.put(hello)
+            if hello.introduction == self._introductions.get(hello.address):
+                self.inbox.put(hello)
         elif kind == "left":
             left = decode_hello(message)
             self.inbox.put(Left(left.address, left.stops))
@@ -204,14 +230,21 @@ class DaskCluster:
         if action == "add-worker":
             self.inbox.put(Joined(message["worker"]))
         elif action == "remove-worker":
-            self._sessions.pop(message["worker"], None)
             how = "has left" if message.get("expected") else "is gone"
             self.inbox.put(Gone(message["worker"], how))
 
+    def _on_begun(self, future: Any, address: str, introduction: int) -> None:
+        if introduction == self._introductions.get(address):
+            self._on_done(future, address)
+
     def _on_done(self, future: Any, what: str | int) -> None:
         why = future.status
-        if why == "finished" or self._client is None:
-            return  # its messages have come before; or nobody wants to know
+        if self._client is None:
+            return  # nobody wants to know
+        if why == "finished":
+            if isinstance(what, int):
+                self.inbox.put(Done(what))
+            return
         if why == "error":
             error = future.exception()
             why = f"{type(error).__name__}: {error}"

@@ -8,15 +8,17 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from execution.executors.packing import pack_stop
-from execution.executors.reports import Hello, encode, worker_name
+from execution.executors.reports import Hello, encode, no_session, worker_name
 from execution.executors.session import Session
 from runstore.errors import ConfigError, RunStoreError
 from runstore.outputs.reach import NotReached, leave, look_for
 from runstore.version import __version__
 
+LOOK_S = 2.0
+"""A worker looks so often whether Dask holds the handles of its sessions still."""
 TOPICS = 16
 """A scheduler keeps the last 1,000 events of each topic for as long as it lives; so runs share a few of them."""
 
@@ -31,6 +33,26 @@ def dask_setup(worker: Any) -> None:
     sends to the group of the executor, is not for workers, whose steps may end in peace.
     """
     os.setpgid(0, 0)
+
+
+_sessions: dict[str, Session] = {}
+"""Token -> session; not among the values that Dask holds, which it may write to disk, copy or move as it likes."""
+
+
+class Handle(NamedTuple):
+    """What Dask holds of a session: it lives as long as Dask holds this, wherever Dask puts it."""
+
+    token: str
+
+
+def _look_after(worker: Any, key: str, token: str) -> None:
+    """Close a session whose handle is gone: the engine has released it, or is gone itself."""
+    if key in worker.data:
+        worker.loop.call_later(LOOK_S, _look_after, worker, key, token)
+        return
+    session = _sessions.pop(token, None)
+    if session is not None:
+        session.close_late()
 
 
 class DaskPost:
@@ -58,16 +80,19 @@ class DaskPost:
         return task is not None and task.state in ("executing", "long-running")
 
 
-def begin(worker: Any, message: bytes, run: str, bases: list[int], version: str) -> Session | None:
+def begin(
+    worker: Any, message: bytes, run: str, bases: list[int], version: str, introduction: int
+) -> Handle:
     """Begin a session, and introduce this worker."""
     post = DaskPost(worker, run)
     name = f"{run}.{uuid.uuid4().hex}"
     hello: dict[str, Any] = {"address": worker.address, "token": "", "left": name}
+    hello |= {"introduction": introduction}
     hello |= {"name": str(worker.name), "host": _host(worker)}
-    session = None
     try:
         _check_version(version)
         session = Session(message, worker.state.nthreads, worker_name(hello["name"]))
+        _sessions[session.token] = session
         hello |= {"token": session.token, "threads": worker.state.nthreads}
         hello |= {"resources": dict(worker.state.total_resources)}
         hello |= {
@@ -79,7 +104,12 @@ def begin(worker: Any, message: bytes, run: str, bases: list[int], version: str)
     except BaseException as error:
         hello["stops"] = pack_stop(error)
     post.send(encode(Hello(**hello)), "hello")
-    return session
+    key, token = worker.get_current_task(), hello["token"]
+    if token:
+        worker.loop.add_callback(
+            lambda: worker.loop.call_later(LOOK_S, _look_after, worker, key, token)
+        )
+    return Handle(token)
 
 
 def _host(worker: Any) -> str:
@@ -104,22 +134,26 @@ def _unreached(session: Session, name: str, bases: list[int]) -> str:
 
 def run(
     worker: Any,
-    session: Session | None,
-    token: str,
+    handle: Handle,
     batch: int,
     tickets: Sequence[Sequence[bytes]],
     run_token: str,
 ) -> None:
     """Run a batch; in the process that it was meant for, and in no later one of the same address."""
-    if session is not None and session.token == token:
-        session.run(batch, tickets, DaskPost(worker, run_token))
+    session, post = _sessions.get(handle.token), DaskPost(worker, run_token)
+    if session is None:
+        post.send(encode(no_session(batch)))
+    else:
+        session.run(batch, tickets, post)
 
 
-def end(worker: Any, session: Session, run: str) -> None:
+def end(worker: Any, handle: Handle, run: str) -> None:
     """End a session, and say so."""
     post, stops = DaskPost(worker, run), b""
+    session = _sessions.pop(handle.token, None)
     try:
-        session.close()
+        if session is not None:
+            session.close()
     except BaseException as error:
         stops = pack_stop(error)
     post.send(encode(Hello(worker.address, "", stops=stops)), "left")

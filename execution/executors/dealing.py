@@ -106,8 +106,12 @@ def cost_of(entry: Waiting, durations: Durations) -> float:
     the reason for that.
     """
     ticket = entry.ticket
-    if entry.needs or (isinstance(ticket, Ticket) and (ticket.losses or ticket.op.timeout_s)):
+    if entry.needs:
         return inf
+    if isinstance(ticket, Ticket) and (
+        ticket.losses or ticket.op.timeout_s or ticket.op.rate_per_s or ticket.op.concurrency
+    ):
+        return inf  # of a limited op several at a time would begin together
     took_s = durations.of(kind_of(ticket))
     return took_s if took_s <= SHORT_S else inf
 

@@ -4,11 +4,19 @@ A job that another process can look up goes as a reference, any other as a pickl
 credential travels: those the worker finds where the executor's process has found them.
 """
 
+import os
 import pickle
+import threading
 from typing import Any, NamedTuple
 
 from execution.definition.job import JobDefinition
-from execution.definition.loading import load_afresh, load_files, load_job, loaded_files
+from execution.definition.loading import (
+    load_afresh,
+    load_files,
+    load_job,
+    loaded_files,
+    source_of,
+)
 from execution.errors import WorkerLost
 from execution.executors.script_formats import PackedFormat, packed_formats, take_up
 from execution.running.brief import Brief
@@ -17,6 +25,9 @@ from runstore.log.graph import Graph
 from runstore.outputs.formats.pickled import CloudPickle
 from runstore.outputs.output_store import OutputStore, Whereabouts
 from runstore.store import reopen_outputs
+
+_loading = threading.Lock()
+"""Of jobs: threads of one process may begin to serve several runs at a time."""
 
 
 class Opening(NamedTuple):
@@ -35,6 +46,8 @@ class Opening(NamedTuple):
     epoch: int
     codes: dict[str, str]
     """Node -> the digest of its op's code."""
+    source: str
+    """The digest of the job's file, as the executor's process knows it."""
     formats: dict[str, PackedFormat]
     """That may have been registered by the script alone."""
 
@@ -67,6 +80,7 @@ def opening(whereabouts: Whereabouts, brief: Brief) -> bytes:
                 brief.run_id,
                 brief.epoch,
                 _codes(job),
+                source_of(reference) if reference else "",
                 packed_formats(),
             )
         ),
@@ -75,9 +89,13 @@ def opening(whereabouts: Whereabouts, brief: Brief) -> bytes:
 
 
 def opened(message: bytes) -> tuple[OutputStore, Brief]:
-    """The outputs and the brief, in the worker's process."""
+    """The outputs and the brief, in the worker's process.
+
+    Raises WorkerLost where the process has loaded older code that it cannot load again.
+    """
     given = Opening(*pickle.loads(message))
-    job = _job(given)
+    with _loading:
+        job = _job(given)
     take_up(given.formats)
     brief = Brief(job, given.graph, given.config, given.tags, given.run_id, given.epoch)
     return reopen_outputs(given.whereabouts), brief
@@ -88,9 +106,17 @@ def _job(given: Opening) -> JobDefinition:
         load_files(given.files)
         pickled: JobDefinition = CloudPickle().decode(given.pickled, None)
         return pickled
-    job = load_job(given.reference)
-    if _codes(job) != given.codes:  # a process that serves many runs may have loaded an older file
-        job = load_afresh(given.reference)
+    reference = given.reference
+    job = load_job(reference)
+    if (_codes(job), source_of(reference)) == (given.codes, given.source):
+        return job
+    # A process that serves many runs may have loaded an older file.
+    job = load_afresh(reference)
+    if source_of(reference) != given.source == source_of(reference, now=True):
+        raise WorkerLost(
+            f"process {os.getpid()} has loaded older code of {reference}, a module that it cannot load again; restart "
+            "the worker, then `runstore resume`"
+        )
     return job
 
 

@@ -24,6 +24,8 @@ class Hello(msgspec.Struct, frozen=True, array_like=True):
     """Why it does not reach the outputs; empty where it does."""
     stops: bytes = b""
     """Why it cannot run steps, as `pack_stop` writes it."""
+    introduction: int = 0
+    """Which introduction this answers; an answer to an earlier one is of no use."""
 
 
 class Line(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
@@ -48,11 +50,18 @@ class Report(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """Tickets from this place on are given back: they have not begun, and will not."""
     is_end: bool = False
     """The last report of the batch."""
+    has_no_session: bool = False
+    """The process knows nothing of this run: nothing of the batch has begun, or will."""
 
 
 def worker_name(name: str) -> str:
     """What the log calls the worker that its cluster calls so."""
     return f"dask {name}"
+
+
+def no_session(batch: int) -> Report:
+    """The answer of a process that has no session for a batch."""
+    return Report(batch, 0, [], has_no_session=True)
 
 
 encode = msgspec.msgpack.Encoder().encode

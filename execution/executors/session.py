@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from execution.executors.base import messages_of, waited
 from execution.executors.opening import opened
 from execution.executors.packing import pack_stop, pack_told, unpack
-from execution.executors.reports import Line, Report, encode
+from execution.executors.reports import Line, Report, encode, no_session
 from execution.running.resources import Resources
 from execution.running.worker import Worker
 from runstore.outputs.output_store import OutputStore
@@ -39,7 +39,7 @@ class Post(Protocol):
 
 
 class Session:
-    """A run's outputs, brief and resources in this process; closed when nobody holds it any more."""
+    """A run's outputs, brief and resources in this process."""
 
     def __init__(self, opening: bytes, threads: int, worker: str = "") -> None:
         self._worker = worker
@@ -53,23 +53,17 @@ class Session:
         self._running = 0
         self._is_closed = False
 
-    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        return (
-            _nothing,
-            (),
-        )  # a copy elsewhere, which a cluster may make of what it holds, is of no use
-
-    def __del__(self) -> None:
-        if not getattr(
-            self, "_is_closed", True
-        ):  # the engine is gone, and did not say that it goes
-            closing = (self._free, self._resources, self.outputs)
-            threading.Thread(target=_close_late, args=closing, daemon=True).start()
+    def close_late(self) -> None:
+        """Close what is open, in a thread: the engine is gone, and did not say that it goes."""
+        threading.Thread(target=self._close_quietly, daemon=True).start()
 
     def run(self, batch: int, tickets: Sequence[Sequence[bytes]], post: Post) -> None:
         """Run the tickets of a batch, each the messages of `pack`, one after the other; unless it was run before."""
         with self._lock:
-            if self._is_closed or batch in self._begun:
+            if batch in self._begun:
+                return  # who runs it says what becomes of it
+            if self._is_closed:
+                post.send(encode(no_session(batch)))
                 return
             self._begun.add(batch)
             self._running += 1
@@ -93,6 +87,12 @@ class Session:
         self._is_closed = True
         self._close_if_idle()
 
+    def _close_quietly(self) -> None:
+        try:
+            self.close()
+        except Exception:
+            logging.getLogger("runstore.session").exception("a resource of a run was not closed")
+
     def _close_if_idle(self) -> None:
         with self._lock:
             if self._running:
@@ -108,17 +108,6 @@ def _close(workers: list[Worker], resources: Resources, outputs: OutputStore) ->
         for worker in workers:
             worker.loop.close()
         outputs.close()
-
-
-def _close_late(workers: list[Worker], resources: Resources, outputs: OutputStore) -> None:
-    try:
-        _close(workers, resources, outputs)
-    except Exception:
-        logging.getLogger("runstore.session").exception("a resource of a run was not closed")
-
-
-def _nothing() -> None:
-    """What a session is elsewhere."""
 
 
 class Batch:

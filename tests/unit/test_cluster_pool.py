@@ -7,10 +7,11 @@ from queue import SimpleQueue
 import pytest
 from msgspec import structs
 
-from execution.executors.cluster import Gone, Joined, News
+from execution.executors import cluster_pool
+from execution.executors.cluster import Done, Gone, Joined, News
 from execution.executors.cluster_pool import ClusterPool
 from execution.executors.packing import pack_told
-from execution.executors.reports import Hello, Line, Report
+from execution.executors.reports import Hello, Line, Report, no_session
 from execution.executors.threads import threads
 from execution.running.told import Told
 from runstore.log.events import StepFailed, StepRetried, StepSucceeded
@@ -43,6 +44,8 @@ class Script:
         needs: Mapping[str, float],
     ) -> None:
         self.sent.append((address, batch, len(tickets)))
+
+    def drop(self, address: str) -> None: ...
 
     def forget(self, batch: int) -> None: ...
 
@@ -168,3 +171,38 @@ def test_workers_that_join(pool: Pool) -> None:
     pool.hear()
     assert pool.script.introduced == ["a", "b", "c"]
     assert [(address, size) for address, _, size in pool.script.sent] == [("c", 1)]
+
+
+def test_a_batch_without_a_session_goes_out_again(pool: Pool) -> None:
+    """Nothing of it has begun: it is no loss, and its worker is introduced anew."""
+    pool.submit(1)
+    pool.hear()
+    (address, batch, _) = pool.script.sent[0]
+    assert pool.hear(no_session(batch)) == []
+    pool.hear()
+    assert pool.script.introduced == ["a", "b", address]
+    ((_, again, _),) = pool.script.sent[1:]
+    (told,) = pool.hear(ends(again, 0, [0]))
+    assert isinstance(told.events[-1], StepSucceeded)
+
+
+def test_a_batch_that_ends_without_a_word_is_lost(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker may still be heard for a while; then nobody waits for it any more."""
+    pool.submit(2)
+    pool.hear()
+    (_, first, _), (_, second, _) = pool.script.sent
+    assert pool.hear(Done(first)) == []
+    assert len(pool.hear(ends(first, 0, [0]))) == 1
+    monkeypatch.setattr(cluster_pool, "SILENT_S", 0.0)
+    (told,) = pool.hear(Done(second))
+    assert isinstance(told.events[-1], StepRetried)
+
+
+def test_a_worker_that_answers_twice_is_one(pool: Pool) -> None:
+    """A second answer gives it no second place."""
+    pool.hear(hello("a"), hello("a"))
+    pool.submit(1)
+    pool.submit(1)
+    assert not pool.pool.has_room

@@ -222,7 +222,8 @@ def test_a_file_that_was_edited_is_loaded_again(tmp_path: Path, cluster: Any) ->
     for number in (10, 200):
         file = tmp_path / "edited.py"
         file.write_text(
-            f"from execution import job, op\n@op\ndef one():\n    return {number}\n@job\ndef edited():\n    one()\n"
+            f"from execution import job, op\nNUMBER = {number}\n@op\ndef one():\n    return NUMBER\n"
+            "@job\ndef edited():\n    one()\n"
         )
         from execution.definition.loading import load_afresh
 
@@ -230,6 +231,37 @@ def test_a_file_that_was_edited_is_loaded_again(tmp_path: Path, cluster: Any) ->
         result = execute(edited, tmp_path / "s", executor=dask(cluster))
         assert result.output_for_node("one") == number
     assert load_job(f"{file}:edited") is edited
+
+
+@op
+def forgets(n: int) -> int:
+    """The process that runs it forgets what it holds of every run, as one does that is begun anew."""
+    dask_worker._sessions.clear()
+    return n
+
+
+@op(out=DynamicOut(int))
+def four() -> Iterator[DynamicOutput[int]]:
+    """Its keys."""
+    for n in range(4):
+        yield DynamicOutput(n, mapping_key=str(n))
+
+
+@job
+def forgetful() -> None:
+    """Each clone leaves a worker that knows nothing of the run."""
+    four().map(forgets)
+
+
+def test_a_worker_that_holds_nothing_of_the_run_is_introduced_anew(
+    tmp_path: Path, cluster: Any
+) -> None:
+    """What it was sent has not begun, so it goes out again, and no try is used up."""
+    result = execute(forgetful, tmp_path / "s", executor=dask(cluster))
+    assert result.success
+    with RunStore.open(tmp_path / "s") as store:
+        kinds = [type(event) for _, event in store.events(result.run_id)]
+    assert StepRetried not in kinds
 
 
 # What is refused

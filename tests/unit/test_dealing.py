@@ -3,9 +3,11 @@
 from collections import deque
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from execution import op
 from execution.executors.dealing import (
     BATCH_S,
     MOST,
@@ -16,6 +18,7 @@ from execution.executors.dealing import (
     deal,
     fits,
     kind_of,
+    together,
 )
 from execution.running.brief import Brief
 from execution.running.told import Ticket
@@ -100,3 +103,18 @@ def test_durations() -> None:
     for _ in range(50):
         known.learn(kind, 0.001)
     assert known.of(kind) <= SHORT_S
+
+
+@pytest.mark.parametrize("limits", [{"rate": "10/s"}, {"concurrency": 3}, {"timeout": 9}])
+def test_limited_steps_go_alone(limits: dict[str, Any]) -> None:
+    """Several in a batch would begin one right after the other, however far apart the log says that they started."""
+
+    @op(**limits)
+    def limited() -> int:
+        return 1
+
+    context = _BRIEF.context("pieces", (), 1)
+    one = Ticket(limited, context, {}, "pieces")
+    known = Durations()
+    known.learn(("node", "pieces"), 0.001)
+    assert together(known, one) == 1
