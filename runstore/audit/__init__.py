@@ -16,6 +16,7 @@ from runstore.audit.errors import ErrorGroup, errors
 from runstore.audit.explain import Explanation, Fact, explain
 from runstore.audit.export_html import export_html
 from runstore.audit.export_lines import export_log, export_rows
+from runstore.audit.finding import Finding
 from runstore.audit.key_grid import Cell, GridRow, KeyGrid, key_grid
 from runstore.audit.keys import KEY_STATES, Key, find_node, find_step, keys, keys_of
 from runstore.audit.lineage import (
@@ -54,7 +55,7 @@ from runstore.audit.tables import TABLES, table
 from runstore.audit.timeline import Timeline, timeline
 from runstore.audit.timeline_drawing import svg
 from runstore.audit.timeline_drawing import text as timeline_text
-from runstore.audit.verify import Finding, Verification, verify
+from runstore.audit.verify import Verification, verify
 from runstore.audit.who import Writer, Writers, who
 
 __all__ = [

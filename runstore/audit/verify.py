@@ -10,43 +10,22 @@ import msgspec
 
 from runstore.audit.anchor import Anchor, parse_anchor
 from runstore.audit.consistency import CHECKED, Consistency, Fault
-from runstore.audit.lookup import Lookup
+from runstore.audit.finding import Finding
+from runstore.audit.presence import Presence
+from runstore.audit.reuse import TAKEN_KINDS, Reuse
 from runstore.audit.rows import raw_rows
 from runstore.audit.stored import counted
-from runstore.errors import (
-    FormatTooNew,
-    InvalidKey,
-    LogDamaged,
-    OutputCorrupted,
-    OutputLost,
-    StorageFailed,
-)
+from runstore.errors import FormatTooNew, InvalidKey, LogDamaged
 from runstore.log.codec import LogDigest, decode
 from runstore.log.events import STORES, AnyEvent, OutputDeleted
 from runstore.log.replay import SEALED_KINDS
 from runstore.log.state import RunState
-from runstore.outputs.output_store import OutputStore
-from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore
 
 Progress = Callable[[int], None]
 """Told now and then how many rows were read."""
 
 _TELL = 10_000
-_LOOKED_FOR_TOGETHER = 1_000
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """Something that is off."""
-
-    rule: str
-    """V1 to V18 and A1 to A4 of the log, O1 to O3 of the outputs, `anchor`."""
-    seq: int
-    """Of the event that it was found at."""
-    fact: str
-    step: str = ""
-    address: str = ""
-    """Of an output, where its bytes should be."""
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -100,8 +79,8 @@ def verify(
         status=_status(store, run_id),
         events=reading.last,
         checked_to=reading.state.seq,
-        outputs=reading.counted,
-        deleted=reading.deleted,
+        outputs=reading.presence.counted,
+        deleted=reading.presence.deleted,
         deep=deep,
         anchor=str(Anchor(run_id, reading.last, reading.digest.hexdigest())),
         findings=findings,
@@ -122,20 +101,14 @@ class _Reading:
 
     def __init__(self, store: RunStore, run_id: str, *, deep: bool, anchor: Anchor | None) -> None:
         self.state, self.digest, self.last = RunState(run_id), LogDigest(), 0
-        self.counted = self.deleted = 0
         self.sealed_at = 0
         """The last event whose `log_digest` is that of all rows before it."""
         self.anchored = False
         self._findings: list[Finding] = []
-        self._run_id, self._deep, self._anchor = run_id, deep, anchor
+        self._run_id, self._anchor = run_id, anchor
         self._follows = self._digests_hold = True
-        self._consistency = Consistency()
-        self._outputs, self._bases = _outputs_of(store, run_id)
-        self._stored: list[tuple[int, str, OutputReference]] = []
-        self._deleted: set[int] = set()
-        """Outputs that were deleted on purpose."""
-        self._suspects: dict[int, Finding] = {}
-        """Outputs that are not there, or are other bytes; a finding if they count in the end."""
+        self._consistency, self.reuse = Consistency(), Reuse(store)
+        self.presence = Presence(store, run_id, deep=deep)
 
     def row(self, seq: int, body: str) -> None:
         """Take in the next row."""
@@ -153,11 +126,9 @@ class _Reading:
             if self._follows:
                 self._apply(seq, event)
             if isinstance(event, OutputDeleted):
-                self._deleted.update(event.seqs)
-            if kind in STORES:
-                self._stored.append((seq, event.step, event.reference))  # type: ignore[union-attr]
-                if len(self._stored) == _LOOKED_FOR_TOGETHER:
-                    self._look_for()
+                self.presence.deleted_by(event)
+            elif isinstance(event, STORES):
+                self.presence.expect(seq, event)
         self.digest.update(seq, body)
         self.last = seq
         if self._anchor is not None and not self.anchored and self._anchor.seq in (0, seq):
@@ -167,13 +138,8 @@ class _Reading:
         """All that was found."""
         if not self.last:
             self._find("V1", 0, "the log has no rows")
-        self._look_for()
         counts = {one[3] for one in counted(self.state)} if self._follows else None
-        self.counted = len(self._suspects) if counts is None else len(counts - self._deleted)
-        self.deleted = len(self._deleted if counts is None else counts & self._deleted)
-        for seq, suspect in self._suspects.items():
-            if seq not in self._deleted and (counts is None or seq in counts):
-                self._findings.append(suspect)
+        self._findings += self.presence.close(counts)
         if self._anchor is not None and not self.anchored:
             self._find("anchor", self._anchor.seq, self._broken_anchor())
         return self._findings
@@ -213,6 +179,8 @@ class _Reading:
             if type(event) in CHECKED:
                 faults += self._consistency.faults(self.state, seq, event)
             self.state.apply(seq, event)
+            if type(event) in TAKEN_KINDS:
+                faults += self.reuse.faults(event)
         except LogDamaged as error:
             self._find(error.rule, seq, _fact(error), getattr(event, "step", ""))
             self._follows = False
@@ -222,48 +190,6 @@ class _Reading:
         else:
             for rule, fact in faults:
                 self._find(rule, seq, fact, getattr(event, "step", ""))
-
-    def _look_for(self) -> None:
-        """Are the outputs there that were stored since this was asked the last time?"""
-        stored, self._stored = self._stored, []
-        if self._outputs is None:
-            return
-        known = [one for one in stored if one[2].base < self._bases]
-        for seq, step, reference in stored:
-            if reference.base >= self._bases:
-                fact = f"base {reference.base} is not declared"
-                self._suspects[seq] = Finding("O1", seq, fact, step, reference.path)
-        try:
-            there = self._outputs.are_there((one[2] for one in known), deep=self._deep)
-            for (seq, step, reference), is_there in zip(known, there, strict=True):
-                if not is_there:
-                    self._suspects[seq] = _lost(self._outputs, seq, step, reference)
-        except StorageFailed as error:
-            fact = f"outputs from here on cannot be read: {error}"
-            seq, step, _ = known[0]
-            self._suspects.setdefault(seq, Finding("O1", seq, fact, step))
-
-
-def _outputs_of(store: RunStore, run_id: str) -> tuple[OutputStore | None, int]:
-    """The outputs, over all bases that the log declares, and how many these are; None where it cannot be read."""
-    try:
-        look = Lookup(store, run_id)
-    except (FormatTooNew, LogDamaged):
-        return None, 0
-    return look.outputs, len(look.frame.bases)
-
-
-def _lost(outputs: OutputStore, seq: int, step: str, reference: OutputReference) -> Finding:
-    rule = "O3" if outputs.is_there(reference, deep=False) else "O2"
-    try:
-        outputs.get(reference)
-    except OutputCorrupted as error:
-        fact = str(error)
-    except OutputLost as error:
-        rule, fact = "O1", str(error)
-    else:
-        fact = "has another size"
-    return Finding(rule, seq, fact, step, outputs.address(reference))
 
 
 def _fact(error: Exception) -> str:
@@ -280,6 +206,12 @@ def _proves(reading: _Reading, anchor: Anchor | None) -> Iterator[str]:
             f"rows 1 to {reading.sealed_at - 1:,} are those that were there when seq {reading.sealed_at:,} was "
             "appended, unless whoever changed them has computed every later digest anew"
         )
+    reuse = reading.reuse
+    if reuse.asked is not None and reuse.steps and not reuse.has_faults:
+        yield (
+            f"each of the {reuse.steps:,} steps taken from run {reuse.asked.run!r} had succeeded there, with the same "
+            "outputs"
+        )
 
 
 def _cannot_prove(reading: _Reading, anchor: Anchor | None) -> Iterator[str]:
@@ -287,6 +219,8 @@ def _cannot_prove(reading: _Reading, anchor: Anchor | None) -> Iterator[str]:
         first = max(reading.sealed_at, 1)
         rows = f"rows {first:,} to {reading.last:,}"
         yield f"{rows} are covered by no digest yet: a well-formed edit of them does not show"
+    if reading.reuse.unproven:
+        yield f"{reading.reuse.unproven}; whether what was taken from it is what it held cannot be told"
     if not reading.anchored:
         yield (
             "a log that lost its tail is a valid, shorter log, and who can rewrite the file can compute all digests "

@@ -6,7 +6,6 @@ is found is found by its own rule, and by no other.
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,8 @@ from runstore import RunStore
 from runstore.audit import Verification, anchor, find_output, verify
 from runstore.errors import ConfigError
 from runstore.log.codec import LogDigest
-from runstore.log.events import KINDS
-from runstore.log.replay import SEALED_KINDS
 from tests.acceptance.audited import KILLED, RUN, Audited
-from tests.property.logs import behind_the_triggers
-
-Rows = list[Any]
-Edit = Callable[[Rows], Any]
+from tests.acceptance.forging import Edit, Rows, at, change, forge, instead
 
 
 @pytest.fixture
@@ -34,59 +28,10 @@ def copied(audited: Audited, tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
-def forge(directory: Path, edit: Edit, *, redo_digests: bool = True) -> None:
-    """Change the rows of the run, and have every digest fit again."""
-    with RunStore.open(directory, must_exist=True) as store:
-        rows: Rows = [json.loads(body) for _, body in store.rows(RUN)]
-    edit(rows)
-    numbered: list[tuple[int, str]] = []
-    digest = LogDigest()
-    for seq, row in enumerate(rows, 1):
-        if row is None:
-            continue  # a row that is gone
-        is_sealed = isinstance(row, dict) and KINDS.get(row.get("kind", "")) in SEALED_KINDS
-        if is_sealed and redo_digests:
-            row["log_digest"] = digest.hexdigest()
-        body = json.dumps(row, separators=(",", ":"), ensure_ascii=False)
-        digest.update(seq, body)
-        numbered.append((seq, body))
-    with behind_the_triggers(directory / "runs.db") as connection:
-        connection.execute("DELETE FROM events")
-        connection.executemany(
-            "INSERT INTO events (row_id, body) VALUES (1 << 32 | ?, ?)", numbered
-        )
-
-
 def verified(directory: Path, **options: Any) -> Verification:
     """The answer."""
     with RunStore.open(directory, must_exist=True) as store:
         return verify(store, RUN, **options)
-
-
-def at(rows: Rows, kind: str, step: str | None = None, nth: int = 0) -> int:
-    """Where the nth event of a kind, of a step, stands."""
-    places = [
-        place
-        for place, row in enumerate(rows)
-        if row["kind"] == kind and step in (None, row.get("step"))
-    ]
-    return places[nth]
-
-
-def change(kind: str, step: str | None = None, nth: int = 0, /, **fields: Any) -> Edit:
-    """Change fields of an event."""
-    return lambda rows: rows[at(rows, kind, step, nth)].update(fields)
-
-
-def instead(kind: str, step: str | None, nth: int, /, **fields: Any) -> Edit:
-    """Put another event in place of one, with the same epoch and time."""
-
-    def edit(rows: Rows) -> None:
-        place = at(rows, kind, step, nth)
-        kept = {name: rows[place][name] for name in ("epoch", "time")}
-        rows[place] = {**fields, **kept}
-
-    return edit
 
 
 def last_again(rows: Rows) -> None:
@@ -170,7 +115,7 @@ def test_a_planted_fault_is_found_by_its_rule(fault: str, copied: Path) -> None:
     """Every finding but those that follow from it has the number of the rule that was broken."""
     rule, edit = FAULTS[fault]
     assert verified(copied).ok
-    forge(copied, edit)
+    forge(copied, RUN, edit)
     answer = verified(copied)
     assert rule in {finding.rule for finding in answer.findings}
     assert answer.findings[0].rule == rule, answer.findings
@@ -179,7 +124,7 @@ def test_a_planted_fault_is_found_by_its_rule(fault: str, copied: Path) -> None:
 
 def test_an_edit_is_proved_by_the_next_digest(copied: Path) -> None:
     """V15: a row that is well formed, and not what was appended."""
-    forge(copied, change("StepSucceeded", PARIS, duration_s=12.5), redo_digests=False)
+    forge(copied, RUN, change("StepSucceeded", PARIS, duration_s=12.5), redo_digests=False)
     (finding,) = verified(copied).findings
     assert finding.rule == "V15"
 
@@ -191,7 +136,7 @@ def test_a_forger_who_computes_all_digests_is_found_by_the_anchor(copied: Path) 
     whole = verified(copied, anchor=kept)
     assert whole.ok
     assert "nothing up to seq" in whole.proves[0]
-    forge(copied, change("StepSucceeded", PARIS, duration_s=12.5))
+    forge(copied, RUN, change("StepSucceeded", PARIS, duration_s=12.5))
     without = verified(copied)
     assert without.ok
     assert any("can compute all digests anew" in text for text in without.cannot_prove)
@@ -204,7 +149,7 @@ def test_a_lost_tail_is_found_by_the_anchor(copied: Path) -> None:
     """A log that was cut is a valid, shorter log, but for the anchor."""
     with RunStore.open(copied, must_exist=True) as store:
         kept = str(anchor(store, RUN))
-    forge(copied, lambda rows: rows.__delitem__(slice(20, None)))
+    forge(copied, RUN, lambda rows: rows.__delitem__(slice(20, None)))
     assert verified(copied).ok
     (finding,) = verified(copied, anchor=kept).findings
     assert "the log ends at seq 20" in finding.fact

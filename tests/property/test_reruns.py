@@ -17,6 +17,7 @@ from execution.definition.job import JobDefinition
 from execution.errors import InvalidSelection, SelectionIncomplete
 from execution.planning.rerun_plan import NOT_SELECTED, selected
 from execution.planning.selection import ALL, Pattern, literal_key
+from runstore.audit import verify
 from runstore.errors import StepNotFound
 from runstore.keys import parse_step_key
 from runstore.log.events import (
@@ -128,6 +129,7 @@ def check_log(store: RunStore, parent: RunState) -> None:
         assert {one for one in collected_by(state, step) if one in started | left_out} == set()
     for text in left_out:
         assert StepId(*parse_step_key(text)) not in chosen
+    assert verify(store, CHILD).ok
 
 
 def makers_of(state: RunState, step: StepId) -> list[StepId]:
