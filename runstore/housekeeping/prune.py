@@ -14,6 +14,7 @@ from runstore.housekeeping.epoch import abort_uploads, delete, epoch
 from runstore.housekeeping.inventory import needed
 from runstore.housekeeping.surplus import Amount, Surplus, Why, surplus
 from runstore.housekeeping.survey import Place, Survey, refuse_disturbed
+from runstore.housekeeping.takers import Takers
 from runstore.log.events import DELETED_TOGETHER, DeletionReason, OutputDeleted, RunOutcome
 from runstore.store import RunStore
 
@@ -55,20 +56,26 @@ def prune(
     Raises RunNotFound, and for the run that was named RunAlive and what its log or storage raise.
     """
     if run is not None:
-        yield _prune(store, store.resolve(run), dry_run, older_than, keep_failed)
+        yield _prune(store, store.resolve(run), dry_run, older_than, keep_failed, Takers(store))
         return
+    takers = Takers(store)
     for run_id in [summary.run_id for summary in store.runs()]:
         try:
-            yield _prune(store, run_id, dry_run, older_than, keep_failed)
+            yield _prune(store, run_id, dry_run, older_than, keep_failed, takers)
         except (RunAlive, FormatTooNew, LogDamaged) as error:
             yield Pruned(run_id, left_alone=str(error))
 
 
 def _prune(
-    store: RunStore, run_id: str, dry_run: bool, older_than: dt.timedelta | None, keep_failed: bool
+    store: RunStore,
+    run_id: str,
+    dry_run: bool,
+    older_than: dt.timedelta | None,
+    keep_failed: bool,
+    takers: Takers,
 ) -> Pruned:
     refuse_disturbed(store, run_id)
-    survey = Survey(store, run_id, to_write=not dry_run)
+    survey = Survey(store, run_id, to_write=not dry_run, takers=takers)
     status = survey.state.run_status
     if keep_failed and status != "succeeded":
         return Pruned(run_id, left_alone=f"it is {status}, and what did not succeed is kept")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from runstore.errors import RunAlive
 from runstore.housekeeping.inventory import Inventory, Seqs
+from runstore.housekeeping.takers import Takers
 from runstore.log.claims import boot_id
 from runstore.log.events import STORES, ReuseSealed, RunStarted
 from runstore.log.recorder import Recorder
@@ -30,13 +31,16 @@ class Place(NamedTuple):
 class Survey:
     """A run: its log, replayed, and the places of its own outputs."""
 
-    def __init__(self, store: RunStore, run_id: str, *, to_write: bool) -> None:
+    def __init__(
+        self, store: RunStore, run_id: str, *, to_write: bool, takers: Takers | None = None
+    ) -> None:
         self.store = store
         self.inventory = Inventory()
         open_run = store.reopen if to_write else store.replayed
         self.recorder: Recorder = open_run(run_id, self.inventory.look)
         self.places = list(_places(store, self.state))
-        self._users = _Users(store, self.state, self.places)
+        users = (takers or Takers(store)).users_of(run_id)
+        self._users = _Users(store, users, self.state, self.places)
 
     @property
     def state(self) -> RunState:
@@ -92,14 +96,16 @@ def _places(store: RunStore, state: RunState) -> Iterator[Place]:
 class _Users:
     """Other runs that took outputs of this one, or are about to: reruns of it, and theirs."""
 
-    def __init__(self, store: RunStore, state: RunState, places: list[Place]) -> None:
+    def __init__(
+        self, store: RunStore, users: list[str], state: RunState, places: list[Place]
+    ) -> None:
         self.used: dict[str, dict[str, str]] = {place.address: {} for place in places}
         """Address of a place -> path -> run."""
         self.taking: dict[str, tuple[int, list[str]]] = {}
         """Rerun of this run that was killed while it took -> up to which seq it will read this log, and where it will
         look for what stands there, by base.
         """
-        for user in store.users_of(state.run_id):
+        for user in users:
             self._read(store, user, state.run_id)
 
     def _read(self, store: RunStore, user: str, run_id: str) -> None:
