@@ -13,7 +13,7 @@ from runstore.audit.collect_inputs import CollectInputs, Member, Seal, collect_i
 from runstore.audit.diff import Changed, OpDiff, RunDiff, Setting, Side, Single, diff
 from runstore.audit.doctor import Check, doctor
 from runstore.audit.errors import ErrorGroup, errors
-from runstore.audit.explain import Explanation, Fact, explain
+from runstore.audit.explain import Explanation, explain
 from runstore.audit.export_html import export_html
 from runstore.audit.export_lines import export_log, export_rows
 from runstore.audit.finding import Finding
@@ -51,6 +51,7 @@ from runstore.audit.step_report import (
     StepReport,
     show_step,
 )
+from runstore.audit.step_story import Fact
 from runstore.audit.tables import TABLES, table
 from runstore.audit.timeline import Timeline, timeline
 from runstore.audit.timeline_drawing import svg
