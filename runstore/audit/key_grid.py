@@ -1,8 +1,8 @@
 """Keys against ops: how each clone of each op stands, page by page, with the counts of all.
 
 A row is a key path, a column an op that is cloned for its levels; ops that are not cloned share the first row. A page
-of a run that has succeeded is looked up; of any other run the whole is read once, since a step that waits for a failed
-one is known by that alone. Both give the same rows.
+of a run that has ended is looked up; of any other the whole log is read once, since nothing in it says yet how many
+steps stand how, and so it is where rows that fit the filters are rare. Both give the same rows.
 """
 
 from collections.abc import Collection, Iterator
@@ -13,16 +13,19 @@ import msgspec
 
 from runstore.audit.keys import find_node
 from runstore.audit.lookup import Lookup
+from runstore.audit.waiting_for import LookedUp, TooMany
 from runstore.keys import KeyPath, format_step_key, parse_step_key
-from runstore.log.events import Counts, RunSucceeded
+from runstore.log.events import Counts, RunSucceeded, StepInvalidated
 from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Level, Node
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
-from runstore.log.transitions import STATUS_NAMES
+from runstore.log.transitions import PENDING, STATUS_NAMES
 from runstore.store import RunStore
 
 PAGE = 50
+_LOOKED_THROUGH = 400
+"""Rows that do not fit the filters before folding the log is the shorter way to those that do."""
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -101,20 +104,51 @@ def key_grid(
     wanted = Filter(tuple(ops), frozenset(status), like, retried)
     for op in ops:
         find_node(look.frame, op)
-    ended = look.frame.ended
     alive = summary.status == "running"
-    if isinstance(ended, RunSucceeded) and not wanted.looks_at_cells:
-        rows, counts = _looked_up(look, wanted, after), ended.counts
-    else:
-        state = store.state(summary.run_id)
-        remaining = Remaining(state)
-        rows = _folded(state, remaining, wanted, after, alive=alive)
-        counts = {
-            one.node: _states(one.states, one.orphans, alive=alive) for one in remaining.nodes()
-        }
-    page = list(islice((row for row in rows if wanted.wants(row)), limit + 1))
+    try:
+        page, counts = _page_looked_up(look, wanted, after, limit)
+    except TooMany:
+        page, counts = _page_folded(store.state(summary.run_id), wanted, after, limit, alive=alive)
     more = page[limit - 1].cursor if len(page) > limit else None
     return KeyGrid(summary.run_id, tuple(page[:limit]), more, counts)
+
+
+def _page_looked_up(
+    look: Lookup, wanted: Filter, after: str | None, limit: int
+) -> tuple[list[GridRow], Counts]:
+    """Of a run whose last event says how many steps stand how; raises TooMany where it does not, or rows are rare."""
+    ended = look.frame.ended
+    if ended is None:
+        raise TooMany
+    if not isinstance(ended, RunSucceeded) and any(
+        isinstance(e, StepInvalidated) for _, e in look.wide
+    ):
+        raise TooMany  # there may be orphans, of which the last event says nothing
+    counts = {op: _states(states, 0, alive=False) for op, states in ended.counts.items()}
+    of_ops = [counts.get(op, {}) for op in wanted.ops or counts]
+    if wanted.status and not any(wanted.status & set(states) for states in of_ops):
+        return [], counts
+    rows = _looked_up(look, wanted, after)
+    if wanted.looks_at_cells:
+        rows = _some(rows, limit + _LOOKED_THROUGH)
+    return list(islice((row for row in rows if wanted.wants(row)), limit + 1)), counts
+
+
+def _page_folded(
+    state: RunState, wanted: Filter, after: str | None, limit: int, *, alive: bool
+) -> tuple[list[GridRow], Counts]:
+    remaining = Remaining(state)
+    rows = _folded(state, remaining, wanted, after, alive=alive)
+    counts = {one.node: _states(one.states, one.orphans, alive=alive) for one in remaining.nodes()}
+    return list(islice((row for row in rows if wanted.wants(row)), limit + 1)), counts
+
+
+def _some(rows: Iterator[GridRow], most: int) -> Iterator[GridRow]:
+    """So many rows, then TooMany."""
+    for number, row in enumerate(rows):
+        if number == most:
+            raise TooMany
+        yield row
 
 
 def _states(states: dict[str, int], orphans: int, *, alive: bool) -> dict[str, int]:
@@ -155,13 +189,18 @@ def _looked_up(look: Lookup, wanted: Filter, after: str | None) -> Iterator[Grid
     for group, behind in _from(after, _groups(look.graph, wanted.ops)):
         for path in look.paths(group[2][0], {}, behind or ()):
             if wanted.like is None or any(fnmatchcase(key, wanted.like) for key in path):
-                yield _row(group, path, [_cell(look, node, path) for node in group[2]])
+                run = LookedUp(look)
+                yield _row(group, path, [_cell(look, run, node, path) for node in group[2]])
 
 
-def _cell(look: Lookup, node: Node, path: KeyPath) -> Cell:
-    history = look.history(StepId(node.name, path))
+def _cell(look: Lookup, run: LookedUp, node: Node, path: KeyPath) -> Cell:
+    step = StepId(node.name, path)
+    history = look.history(step)
     attempts = history.last.attempt if history.last else 0
-    return Cell(node.name, STATUS_NAMES[history.status], attempts)
+    if history.status == PENDING and run.is_blocked(step):
+        return Cell(node.name, "blocked", attempts)
+    status = STATUS_NAMES[history.status]
+    return Cell(node.name, "interrupted" if status == "running" else status, attempts)
 
 
 def _folded(
