@@ -10,7 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +31,8 @@ from runstore.audit import (  # noqa: E402
     verify,
     who,
 )
+from runstore.keys import format_step_key  # noqa: E402
+from runstore.log.lines import to_lines  # noqa: E402
 
 RUN, OTHER = "nested", "again"
 VIEWS = ("steps", "outputs", "keys", "lineage", "collects")
@@ -48,6 +50,20 @@ def made(folder: Path, clones: int) -> Path:
                 assert execute(
                     bench_job.count_up_nested, store, run_id=run, run_config=config
                 ).success
+        (directory / "done").touch()
+    return directory
+
+
+def made_half(folder: Path, clones: int) -> Path:
+    """A store with the first half of such a run's log, as a crash leaves it."""
+    directory = folder / f"audit-{clones}-half"
+    if not (directory / "done").exists():
+        with (
+            RunStore.open(made(folder, clones), must_exist=True) as whole,
+            RunStore.open(directory, level="fast") as half,
+        ):
+            rows = islice(whole.rows(RUN), whole.run(RUN).events // 2)
+            half.take_in(to_lines(RUN, rows), "half a log")
         (directory / "done").touch()
     return directory
 
@@ -96,6 +112,8 @@ def points(store: RunStore, clones: int) -> dict[str, float]:
         "lineage --down": lambda: lineage(store, RUN, clone(), "down"),
         "explain": lambda: explain(store, RUN, clone()),
         "keys, a page": lambda: key_grid(store, RUN),
+        "keys --status succeeded": lambda: key_grid(store, RUN, status=["succeeded"]),
+        "keys --status failed": lambda: key_grid(store, RUN, status=["failed"]),
     }
     return {name: 1e3 * median(seconds(ask) for _ in range(25)) for name, ask in questions.items()}
 
@@ -124,6 +142,16 @@ def measured(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, str, s
         for view in VIEWS:
             took = best(lambda view=view: rows_of(store, view))  # type: ignore[misc]
             yield f"view {view}", f"{took / steps * 1e5:.2f} s per 100,000 steps", "≤ 1 s"
+    with RunStore.open(made_half(folder, most), must_exist=True) as store:
+        (row,) = key_grid(store, RUN, ops=["inc"], status=["pending"], limit=1).rows
+        step = format_step_key("inc", row.key_path)
+        for name, ask, target in (
+            ("explain of a pending clone", lambda: explain(store, RUN, step), "≤ 50 ms"),
+            ("explain of a pending collect", lambda: explain(store, RUN, "total"), "≤ 50 ms"),
+            ("keys of a crashed run, a page", lambda: key_grid(store, RUN), "≤ 100 ms"),
+            ("keys --retried", lambda: key_grid(store, RUN, retried=True), "≤ 100 ms"),
+        ):
+            yield name, f"{1e3 * best(ask):.1f} ms", target
     directory = made_list(folder)
 
     def listed() -> None:
