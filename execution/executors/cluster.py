@@ -52,6 +52,9 @@ class Connection(Protocol):
     def addresses(self) -> list[str]:
         """Of the workers that there are; Joined follows for later ones."""
 
+    def call(self) -> None:
+        """Let a cluster that grows as it is needed know that steps wait for a worker; until one is introduced."""
+
     def introduce(self, address: str) -> None:
         """Have a worker load the job and open the outputs; Hello, Failed or Gone follows."""
 

@@ -119,6 +119,8 @@ class ClusterPool:
 
     def _send(self) -> None:
         lanes = self._roster.free_lanes()
+        if self._waiting:
+            self._roster.call()
         if not self._waiting or not lanes:
             return
         for lane in deal(self._waiting, lanes, self._durations):

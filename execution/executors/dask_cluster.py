@@ -54,6 +54,8 @@ class DaskCluster:
         self._left: list[str] = []
         """The names of the objects that workers have left."""
         self._batches: dict[int, Any] = {}
+        self._called: Any = None
+        """A task that any worker may run; an adaptive cluster without workers begins one for it."""
 
     # Coming and going
 
@@ -113,9 +115,11 @@ class DaskCluster:
         client, self._client = self._client, None
         for name in (self._id, *self._left):
             take_away(self._outputs, name)
-        for future in (*self._batches.values(), *self._sessions.values()):
+        called = () if self._called is None else (self._called,)
+        for future in (*self._batches.values(), *self._sessions.values(), *called):
             with suppress(Exception):
                 future.release()
+        self._called = None
         self._batches.clear()
         self._sessions.clear()
         if client is not None:
@@ -130,8 +134,18 @@ class DaskCluster:
 
     # To the workers
 
+    def call(self) -> None:
+        """Have something wait for a worker: batches do not, each is bound to one."""
+        assert self._client is not None
+        if self._called is None or self._called.done():
+            key = f"runstore-call-{uuid.uuid4().hex}"
+            self._called = self._client.submit(int, key=key, pure=False)
+
     def introduce(self, address: str) -> None:
         """Have a worker begin a session; it is kept there for as long as its future is held here."""
+        called, self._called = self._called, None
+        if called is not None:
+            called.release()
         self.drop(address)
         number = self._introductions.get(address, 0) + 1
         self._introductions[address] = number

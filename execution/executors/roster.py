@@ -71,6 +71,7 @@ class Roster:
                 self.introduce(address)
             if perf_counter() >= until or (self.members and not self._asked):
                 break
+            self.call()
             hear(max(0.01, min(LOOK_S, until - perf_counter())))
             for error in self._unfit.values():
                 raise error
@@ -81,6 +82,11 @@ class Roster:
                 f"no worker of the Dask cluster answers within {within_s:g} s; start one (`dask worker ADDRESS`), then "
                 "`runstore resume`"
             )
+
+    def call(self) -> None:
+        """Let the cluster know that steps wait, where no worker is here or on its way."""
+        if not self.members and not self._asked:
+            self._connection.call()
 
     def introduce(self, address: str) -> None:
         """Have a worker introduced, unless it is known."""

@@ -28,9 +28,13 @@ class Script:
         self.introduced: list[str] = []
         self.sent: list[tuple[str, int, int]] = []
         """Address, number and size of each batch."""
+        self.called: list[str] = []
 
     def addresses(self) -> list[str]:
         return self.there
+
+    def call(self) -> None:
+        self.called.append("any")
 
     def introduce(self, address: str) -> None:
         self.introduced.append(address)
@@ -171,6 +175,20 @@ def test_workers_that_join(pool: Pool) -> None:
     pool.hear()
     assert pool.script.introduced == ["a", "b", "c"]
     assert [(address, size) for address, _, size in pool.script.sent] == [("c", 1)]
+
+
+def test_steps_that_wait_call_for_a_worker(pool: Pool) -> None:
+    """A cluster that grows as it is needed has to know; where a worker is there, or nothing waits, it is left alone."""
+    pool.submit(3)
+    pool.hear()
+    assert pool.script.called == []
+    for name in ("a", "b"):
+        pool.hear(Gone(name, "has left"))
+    assert pool.script.called
+    calls = len(pool.script.called)
+    pool.hear(Joined("c"))
+    pool.hear()
+    assert len(pool.script.called) == calls
 
 
 def test_a_batch_without_a_session_goes_out_again(pool: Pool) -> None:
