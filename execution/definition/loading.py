@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+from execution.definition.beside import after_loading, before_loading, drop_changed
 from execution.definition.job import JobDefinition
 from execution.errors import JobNotFound
 
@@ -54,6 +55,19 @@ def load_afresh(reference: str) -> JobDefinition:
     return load_job(reference)
 
 
+def forget_changed(reference: str) -> None:
+    """Have the jobs of a file's folder loaded anew where a module beside them has changed since."""
+    place = reference.rpartition(":")[0]
+    if not place.endswith(".py"):
+        return
+    folder = Path(place).absolute().parent
+    if drop_changed(folder):
+        importlib.invalidate_caches()
+        for name, module in list(sys.modules.items()):
+            if name.startswith(_PREFIX) and Path(str(module.__file__)).parent == folder:
+                del sys.modules[name]
+
+
 def source_of(reference: str, *, now: bool = False) -> str:
     """The sha256 of the file of a job, as this process has loaded it, or as it is `now`; empty where it has none."""
     place = reference.rpartition(":")[0]
@@ -95,11 +109,13 @@ def _load_file(path: Path, reference: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs, so that its types can be found by name
     _add_to_path(path.parent)
+    before_loading(path.parent)
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    after_loading(path.parent)
     return module
 
 

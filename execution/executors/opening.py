@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from execution.definition.job import JobDefinition
 from execution.definition.loading import (
+    forget_changed,
     load_afresh,
     load_files,
     load_job,
@@ -107,6 +108,7 @@ def _job(given: Opening) -> JobDefinition:
         pickled: JobDefinition = CloudPickle().decode(given.pickled, None)
         return pickled
     reference = given.reference
+    forget_changed(reference)
     job = load_job(reference)
     if (_codes(job), source_of(reference)) == (given.codes, given.source):
         return job

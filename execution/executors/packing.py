@@ -152,7 +152,7 @@ def pack_told(told: Told) -> bytes:
 def pack_stop(error: BaseException) -> bytes:
     """What stops the run."""
     text = str(error)
-    known = errors.RunStoreError | ResourceFailed | CodeChanged | KeyboardInterrupt
+    known = errors.RunStoreError | ResourceFailed | CodeChanged | WorkerLost | KeyboardInterrupt
     if not isinstance(error, known):
         text = describe_error(error).traceback
     return _encode(_Reported([], stops=(type(error).__name__, text)))
@@ -181,6 +181,8 @@ def unpack_told(message: bytes, step_key: str) -> Told:
 def _stopping(kind: str, text: str) -> BaseException:
     if kind in ("CodeChanged", "ResourceFailed"):
         return (CodeChanged if kind == "CodeChanged" else ResourceFailed)(text)
+    if kind == "WorkerLost":
+        return WorkerLost(text)
     if kind == "KeyboardInterrupt":
         return KeyboardInterrupt(text)
     known = getattr(errors, kind, None)

@@ -233,6 +233,21 @@ def test_a_file_that_was_edited_is_loaded_again(tmp_path: Path, cluster: Any) ->
     assert load_job(f"{file}:edited") is edited
 
 
+def test_modules_beside_an_edited_file_are_loaded_again(tmp_path: Path, cluster: Any) -> None:
+    """Also those that an op imports when it runs, where the file itself has stayed as it was."""
+    file = tmp_path / "besides.py"
+    file.write_text(
+        "from execution import job, op\nimport beside_one\n@op\ndef one():\n    import beside_two\n"
+        "    return [beside_one.NUMBER, beside_two.NUMBER]\n@job\ndef besides():\n    one()\n"
+    )
+    for number in (10, 200):
+        for name in ("beside_one", "beside_two"):
+            (tmp_path / f"{name}.py").write_text(f"NUMBER = {number}\n")
+        made = load_job(f"{file}:besides")
+        result = execute(made, tmp_path / "s", executor=dask(cluster))
+        assert result.output_for_node("one") == [number, number]
+
+
 @op
 def forgets(n: int) -> int:
     """The process that runs it forgets what it holds of every run, as one does that is begun anew."""
