@@ -67,6 +67,9 @@ class Connection(Protocol):
     ) -> None:
         """Have a worker that was introduced run a batch; Reports follow, or Failed, or Gone."""
 
+    def ask_back(self, address: str, token: str, batch: int) -> None:
+        """Have a worker give a batch back, if it has not begun it; then a Report follows that does so."""
+
     def drop(self, address: str) -> None:
         """Nobody speaks to this worker any more."""
 

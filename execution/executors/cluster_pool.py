@@ -18,6 +18,7 @@ from execution.executors.dealing import (
     Durations,
     Waiting,
     deal,
+    fits,
     kind_of,
     needs_of,
     together,
@@ -33,6 +34,8 @@ from runstore.outputs.output_store import OutputStore
 
 SILENT_S = 5.0
 """So long after its end a batch may be silent; then it is lost."""
+STUCK_S = 1.0
+"""A batch that has not begun by then is asked back where another worker could begin it."""
 HELD_MOST = 1_000
 """Tickets that wait for a worker with the resources that they need."""
 
@@ -48,6 +51,7 @@ class _Sent(NamedTuple):
     """Place of each ticket that has not ended -> when it was heard of last."""
     heard: list[int]
     """One element: how many reports have come."""
+    since: float
 
 
 class ClusterPool:
@@ -65,6 +69,7 @@ class ClusterPool:
         """Batch that has ended without saying so -> when it is not waited for any more."""
         self._timed: dict[int, float] = {}
         """Batch -> when its one ticket has taken too long."""
+        self._asked_back: set[int] = set()
         self._number = 0
         self._running = 0
         self._depth = 1
@@ -131,7 +136,7 @@ class ClusterPool:
         self._number += 1
         now = perf_counter()
         left = dict.fromkeys(range(len(entries)), now)
-        self._sent[self._number] = _Sent(member, entries, left, [0])
+        self._sent[self._number] = _Sent(member, entries, left, [0], now)
         member.batches.add(self._number)
         member.free -= 1
         tickets = [list(pack(entry.ticket, self._brief)) for entry in entries]
@@ -156,6 +161,7 @@ class ClusterPool:
         except Empty:
             self._connection.check()
         self._stop_overdue()
+        self._ask_back()
 
     def _read(self) -> None:
         """What has come already."""
@@ -226,6 +232,8 @@ class ClusterPool:
         sent.heard[0] += 1
         for line in report.lines:
             self._read_line(report.batch, sent, line)
+        if report.back_from == 0:
+            self._roster.set_aside(sent.member)
         if report.back_from >= 0:
             back = [place for place in sent.left if place >= report.back_from]
             for place in back:
@@ -258,6 +266,7 @@ class ClusterPool:
         sent = self._sent.pop(number)
         self._timed.pop(number, None)
         self._silent.pop(number, None)
+        self._asked_back.discard(number)
         member = sent.member
         member.batches.discard(number)
         member.free += 1
@@ -293,6 +302,22 @@ class ClusterPool:
             self._told.append(told_of_timeout(ticket, took_s, worker, "its worker was restarted"))
             sent.member.is_ending = True  # gets nothing any more; what else it has is lost with it
             self._connection.restart(sent.member.hello.address)
+
+    def _ask_back(self) -> None:
+        """Have batches given back that wait behind the work of others while another worker is free."""
+        before = perf_counter() - STUCK_S
+        stuck = [
+            number
+            for number, sent in self._sent.items()
+            if not sent.heard[0] and sent.since <= before and number not in self._asked_back
+        ]
+        lanes = self._roster.free_lanes() if stuck else []
+        for number in stuck:
+            member, needs = self._sent[number].member, self._sent[number].entries[0].needs
+            address, token = member.hello.address, member.hello.token
+            if any(lane.address != address and fits(needs, lane.spare) for lane in lanes):
+                self._asked_back.add(number)
+                self._connection.ask_back(address, token, number)
 
     # Ending
 

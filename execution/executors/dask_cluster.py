@@ -203,6 +203,18 @@ class DaskCluster:
         if future is not None:
             future.release()  # one that has not ended is wanted by nobody, also when the address is back
 
+    def ask_back(self, address: str, token: str, batch: int) -> None:
+        """Have a worker give a batch back, if it has not begun it."""
+        client = self._client
+
+        def ask() -> None:
+            with suppress(Exception):  # who does not answer keeps it, or is gone
+                assert client is not None
+                arguments = (token, batch, self._id)
+                client.run(dask_worker.give_back, *arguments, workers=[address], on_error="ignore")
+
+        Thread(target=ask, daemon=True).start()
+
     def restart(self, address: str) -> None:
         """Have a worker's process ended, and another begun."""
         client = self._client

@@ -58,11 +58,11 @@ def _look_after(worker: Any, key: str, token: str) -> None:
 class DaskPost:
     """From a thread of a worker to the engine, by the worker's connection to its scheduler."""
 
-    def __init__(self, worker: Any, run: str) -> None:
+    def __init__(self, worker: Any, run: str, *, is_task: bool = True) -> None:
         self._worker = worker
         self._run = run
         self._topic = topic_of(run)
-        self._key = worker.get_current_task()
+        self._key = worker.get_current_task() if is_task else ""
 
     def send(self, message: bytes, kind: str = "report") -> None:
         """By the loop of the worker, whoever calls: so that messages stay in order."""
@@ -145,6 +145,18 @@ def run(
         post.send(encode(no_session(batch)))
     else:
         session.run(batch, tickets, post)
+
+
+def give_back(token: str, batch: int, run: str, dask_worker: Any) -> None:
+    """Give back a batch that waits behind the work of others. No task, which would wait there too: Dask calls it in the
+    loop of the worker, and knows the last parameter by its name.
+    """
+    post = DaskPost(dask_worker, run, is_task=False)
+    session = _sessions.get(token)
+    if session is None:
+        post.send(encode(no_session(batch)))
+    else:
+        session.give_back(batch, post)
 
 
 def end(worker: Any, handle: Handle, run: str) -> None:

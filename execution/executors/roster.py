@@ -19,6 +19,8 @@ from runstore.outputs.reach import NotReached, look_for
 
 LOOK_S = 0.5
 """The connection to the cluster is looked at this often."""
+ASIDE_S = 10.0
+"""So long a worker that did not come to begin a batch gets no other; it has work of others, or is paused."""
 OTHERS_S = 5.0
 """How long the other workers may take to answer once one has, until a run begins without them."""
 
@@ -55,8 +57,9 @@ class Roster:
         self._asked: set[str] = set()
         """Workers that are being introduced."""
         self._unfit: dict[str, Exception] = {}
-        self.lanes = 0
-        """Threads of all members."""
+        self._aside: dict[str, float] = {}
+        """Address of a member that gets nothing for now -> until when."""
+        self._threads = 0
 
     def welcome(self, within_s: float, hear: Callable[[float], None]) -> None:
         """Introduce the workers that there are. Returns when all have answered, or those that did within a while.
@@ -106,7 +109,7 @@ class Roster:
         if hello.address in self.members:
             return None  # it has answered before
         self.members[hello.address] = Member(hello)
-        self.lanes += hello.threads
+        self._threads += hello.threads
         return None
 
     def refuse(self, address: str, error: Exception, *, is_running: bool) -> None:
@@ -138,17 +141,33 @@ class Roster:
         self._unfit.pop(gone.address, None)
         member = self.members.pop(gone.address, None)
         if member is not None:
-            self.lanes -= member.hello.threads
+            self._threads -= member.hello.threads
+            self._aside.pop(gone.address, None)
             if not self.members:
                 _log.warning("the last worker %s; steps wait for another", gone.how)
         return member
 
+    @property
+    def lanes(self) -> int:
+        """Threads of all members, but for those that get nothing for now."""
+        if not self._aside:
+            return self._threads
+        return self._threads - sum(self.members[address].free for address in self._aside)
+
+    def set_aside(self, member: Member) -> None:
+        """Give a worker nothing for a while."""
+        if self.members.get(member.hello.address) is member:
+            self._aside[member.hello.address] = perf_counter() + ASIDE_S
+
     def free_lanes(self) -> list[Lane]:
         """A lane for each thread that has nothing to do."""
+        now = perf_counter()
+        for address in [address for address, until in self._aside.items() if until <= now]:
+            del self._aside[address]
         return [
             Lane(address, member.spare)
             for address, member in self.members.items()
-            if not member.is_ending
+            if not member.is_ending and address not in self._aside
             for _ in range(member.free)
         ]
 

@@ -77,6 +77,14 @@ class Session:
             if self.is_closed:
                 self._close_if_idle()
 
+    def give_back(self, batch: int, post: Post) -> None:
+        """Give a batch back, and do not run it when its turn comes; unless it has begun."""
+        with self._lock:
+            if batch in self._begun:
+                return
+            self._begun.add(batch)
+        post.send(encode(Report(batch, 0, [], back_from=0, is_end=True)))
+
     @property
     def is_closed(self) -> bool:
         """True once nothing is to run any more."""

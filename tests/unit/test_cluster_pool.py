@@ -29,6 +29,7 @@ class Script:
         self.sent: list[tuple[str, int, int]] = []
         """Address, number and size of each batch."""
         self.called: list[str] = []
+        self.asked_back: list[int] = []
 
     def addresses(self) -> list[str]:
         return self.there
@@ -48,6 +49,9 @@ class Script:
         needs: Mapping[str, float],
     ) -> None:
         self.sent.append((address, batch, len(tickets)))
+
+    def ask_back(self, address: str, token: str, batch: int) -> None:
+        self.asked_back.append(batch)
 
     def drop(self, address: str) -> None: ...
 
@@ -175,6 +179,37 @@ def test_workers_that_join(pool: Pool) -> None:
     pool.hear()
     assert pool.script.introduced == ["a", "b", "c"]
     assert [(address, size) for address, _, size in pool.script.sent] == [("c", 1)]
+
+
+def test_what_does_not_begin_goes_elsewhere(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that has other work is asked once for what it has not begun, and set aside; it is no loss."""
+    monkeypatch.setattr(cluster_pool, "STUCK_S", 0.0)
+    pool.submit(1)
+    pool.hear()
+    ((address, batch, _),) = pool.script.sent
+    pool.hear()
+    assert pool.script.asked_back == [batch]
+    assert pool.hear(Report(batch, 0, [], back_from=0, is_end=True)) == []
+    pool.hear()
+    (_, (other, again, _)) = pool.script.sent
+    assert other != address
+    assert not pool.pool.has_room  # the one that is set aside has none
+    (told,) = pool.hear(ends(again, 0, [0]))
+    assert isinstance(told.events[-1], StepSucceeded)
+
+
+def test_what_has_begun_is_left_where_it_is(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes; and so is what no other worker could begin."""
+    monkeypatch.setattr(cluster_pool, "STUCK_S", 0.0)
+    pool.submit(2)
+    pool.hear()
+    pool.hear()
+    (_, first, _), (_, second, _) = pool.script.sent
+    assert pool.script.asked_back == []
+    pool.hear(Report(second, 0, [Line(0)]))
+    pool.hear(ends(first, 0, [0]))
+    pool.hear()
+    assert pool.script.asked_back == []
 
 
 def test_steps_that_wait_call_for_a_worker(pool: Pool) -> None:

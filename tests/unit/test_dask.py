@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from execution.definition.loading import load_job
 from execution.errors import WorkerLost
 from execution.executors import dask_worker
 from execution.executors.base import Executor
+from execution.executors.cluster_pool import ClusterPool
 from runstore import ConfigError, RunStore
 from runstore.errors import ExtraMissing
 from runstore.log.claims import process_started
@@ -277,6 +279,53 @@ def test_a_worker_that_holds_nothing_of_the_run_is_introduced_anew(
     with RunStore.open(tmp_path / "s") as store:
         kinds = [type(event) for _, event in store.events(result.run_id)]
     assert StepRetried not in kinds
+
+
+def foreign(file: str) -> bool:
+    """Keep a worker busy; true where the file came to be meanwhile."""
+    until = time.monotonic() + PATIENCE_S
+    while not Path(file).exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    return Path(file).exists()
+
+
+@op
+def alone() -> int:
+    """One."""
+    return 1
+
+
+@job
+def single() -> None:
+    """One step."""
+    alone()
+
+
+def test_a_worker_that_has_other_work_keeps_no_step(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits behind the work of others goes to a worker that is free, and runs once."""
+    from distributed import Client
+
+    welcome, ended = ClusterPool.welcome, tmp_path / "ended"
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        busy = []
+
+        def welcome_then_busy(pool: ClusterPool, within_s: float) -> None:
+            welcome(pool, within_s)
+            first = next(iter(pool._roster.members))
+            busy.append(client.submit(foreign, str(ended), workers=[first], pure=False))
+            wait_until(lambda: any(client.processing().values()))
+
+        monkeypatch.setattr(ClusterPool, "welcome", welcome_then_busy)
+        result = execute(single, tmp_path / "s", executor=dask(cluster))
+        ended.touch()
+        assert busy[0].result(PATIENCE_S)
+    assert result.success
+    started = [
+        one for one in events_of(tmp_path / "s", result.run_id) if isinstance(one, StepStarted)
+    ]
+    assert len(started) == 1
 
 
 # What is refused
