@@ -28,6 +28,10 @@ class Failed(NamedTuple):
     why: str
 
 
+CANCELLED = "cancelled"
+"""Why something failed that somebody has cancelled: most often the whole cluster is being restarted."""
+
+
 class Done(NamedTuple):
     """A batch has ended, as the cluster sees it: what its worker has said of it is here, or will be in a moment."""
 

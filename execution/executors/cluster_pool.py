@@ -13,7 +13,16 @@ from time import perf_counter
 from typing import NamedTuple
 
 from execution.errors import WorkerLost
-from execution.executors.cluster import Connection, Done, Failed, Gone, Joined, Left, News
+from execution.executors.cluster import (
+    CANCELLED,
+    Connection,
+    Done,
+    Failed,
+    Gone,
+    Joined,
+    Left,
+    News,
+)
 from execution.executors.dealing import (
     Durations,
     Waiting,
@@ -162,6 +171,7 @@ class ClusterPool:
             self._connection.check()
         self._stop_overdue()
         self._ask_back()
+        self._roster.introduce_due()
 
     def _read(self) -> None:
         """What has come already."""
@@ -181,6 +191,8 @@ class ClusterPool:
                 self._roster.introduce(news.address)
             case Gone():
                 self._lose(news)
+            case Failed(why=reason) if reason == CANCELLED:
+                self._cancelled(news.what)
             case Failed(what=int() as number):
                 self._connection.check()
                 self._lost(number, f"could not run it: {news.why}")
@@ -212,6 +224,19 @@ class ClusterPool:
         if self._roster.members.get(address) is sent.member:
             self._lose(Gone(address, "has lost what it had open"))
             self._roster.introduce(address)
+
+    def _cancelled(self, what: str | int) -> None:
+        """Its worker is about to be restarted, and would take what it gets now with it."""
+        self._connection.check()
+        if isinstance(what, int):
+            if what not in self._sent:
+                return
+            member = self._sent[what].member
+            what = member.hello.address
+            if self._roster.members.get(what) is not member:
+                return
+        self._lose(Gone(what, "could not run it: cancelled"))
+        self._roster.introduce_later(what)
 
     def _lose(self, gone: Gone) -> None:
         member = self._roster.lose(gone)

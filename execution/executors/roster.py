@@ -59,6 +59,8 @@ class Roster:
         self._unfit: dict[str, Exception] = {}
         self._aside: dict[str, float] = {}
         """Address of a member that gets nothing for now -> until when."""
+        self._later: dict[str, float] = {}
+        """Address of a worker that is introduced anew unless it goes -> when."""
         self._threads = 0
 
     def welcome(self, within_s: float, hear: Callable[[float], None]) -> None:
@@ -93,9 +95,20 @@ class Roster:
 
     def introduce(self, address: str) -> None:
         """Have a worker introduced, unless it is known."""
+        self._later.pop(address, None)
         if address not in self._asked and address not in self.members:
             self._asked.add(address)
             self._connection.introduce(address)
+
+    def introduce_later(self, address: str) -> None:
+        """Have it introduced after a while, if it is there still."""
+        self._later[address] = perf_counter() + ASIDE_S
+
+    def introduce_due(self) -> None:
+        """Introduce those whose time has come."""
+        now = perf_counter()
+        for address in [address for address, at in self._later.items() if at <= now]:
+            self.introduce(address)
 
     def meet(self, hello: Hello) -> Exception | None:
         """Take a worker in; why it is unfit, if it is."""
@@ -138,6 +151,7 @@ class Roster:
         """Forget a worker that is gone; it, if it was fit."""
         self._connection.drop(gone.address)
         self._asked.discard(gone.address)
+        self._later.pop(gone.address, None)
         self._unfit.pop(gone.address, None)
         member = self.members.pop(gone.address, None)
         if member is not None:

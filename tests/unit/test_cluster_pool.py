@@ -7,8 +7,8 @@ from queue import SimpleQueue
 import pytest
 from msgspec import structs
 
-from execution.executors import cluster_pool
-from execution.executors.cluster import Done, Gone, Joined, News
+from execution.executors import cluster_pool, roster
+from execution.executors.cluster import CANCELLED, Done, Failed, Gone, Joined, News
 from execution.executors.cluster_pool import ClusterPool
 from execution.executors.packing import pack_told
 from execution.executors.reports import Hello, Line, Report, no_session
@@ -210,6 +210,29 @@ def test_what_has_begun_is_left_where_it_is(pool: Pool, monkeypatch: pytest.Monk
     pool.hear(ends(first, 0, [0]))
     pool.hear()
     assert pool.script.asked_back == []
+
+
+def test_a_restart_of_the_cluster_costs_one_loss(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker whose batch was cancelled is about to go, and gets no other; where it stays, it is introduced anew."""
+    pool.submit(1)
+    pool.hear()
+    ((address, batch, _),) = pool.script.sent
+    pool.hear(Gone("b" if address == "a" else "a", "is gone"))
+    (told,) = pool.hear(Failed(batch, CANCELLED))
+    assert isinstance(told.events[-1], StepRetried)
+    pool.submit(1)
+    assert pool.hear() == []
+    assert len(pool.script.sent) == 1
+    pool.hear(Gone(address, "is gone"), Joined(address))
+    pool.hear()
+    (_, (_, again, _)) = pool.script.sent
+    monkeypatch.setattr(roster, "ASIDE_S", 0.0)
+    pool.submit(1)
+    pool.hear(Failed(again, CANCELLED))
+    pool.hear()
+    assert pool.script.introduced[2:] == [address, address]
 
 
 def test_steps_that_wait_call_for_a_worker(pool: Pool) -> None:
