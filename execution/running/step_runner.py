@@ -4,6 +4,7 @@ This is a worker's whole part. It never sees the log; it gives events without en
 things became true, each after its bytes are durable, the last one saying how the attempt ended.
 """
 
+from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import Any
@@ -67,7 +68,9 @@ def run_step(
             )
     except InputLost as lost:
         yield Told(key, (), lost=lost)
-    except (Exception, SystemExit) as raised:
+    except (Exception, SystemExit, CancelledError, KeyboardInterrupt) as raised:
+        if isinstance(raised, KeyboardInterrupt) and not worker.name:
+            raise  # by whoever drives the run; elsewhere nobody but the op can have raised it
         attempt.close()
         error: BaseException = raised
         if ticket.op.streamed_inputs:

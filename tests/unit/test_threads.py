@@ -5,6 +5,7 @@ import contextlib
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -208,3 +209,27 @@ def test_numbers_of_workers(workers: Any) -> None:
     """There is at least one."""
     with pytest.raises(ConfigError, match="write a whole number from 1 on"):
         threads(workers)
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, asyncio.CancelledError])
+def test_what_only_an_op_can_have_raised_fails_its_step(
+    tmp_path: Path, raised: type[BaseException]
+) -> None:
+    """Ctrl-C goes to the thread of the engine; an interrupt in another is of the op's making, and the run goes on."""
+
+    @op
+    def raises() -> None:
+        raise raised("of its own")
+
+    @op
+    def other() -> int:
+        return 1
+
+    @job
+    def both() -> None:
+        raises()
+        other()
+
+    result = execute(both, tmp_path, executor=threads(2))
+    assert [failure.step_key for failure in result.failures] == ["raises"]
+    assert result.output_for_node("other") == 1
