@@ -83,8 +83,8 @@ class Connection(Protocol):
     def restart(self, address: str) -> None:
         """Have a worker's nanny end its process; Gone follows."""
 
-    def leave(self, address: str) -> None:
-        """Have a worker close what it has open; Left, Failed or Gone follows."""
+    def leave(self, address: str, token: str) -> None:
+        """Have a worker close what it has open, whatever else it is busy with; Left or Gone follows."""
 
     def check(self) -> None:
         """Raise WorkerLost where the cluster itself is gone."""

@@ -205,13 +205,16 @@ class DaskCluster:
 
     def ask_back(self, address: str, token: str, batch: int) -> None:
         """Have a worker give a batch back, if it has not begun it."""
+        self._ask(address, dask_worker.give_back, token, batch, self._id)
+
+    def _ask(self, address: str, function: Callable[..., None], *arguments: Any) -> None:
+        """Have a worker do something at once: a task might wait there behind the work of others."""
         client = self._client
 
         def ask() -> None:
-            with suppress(Exception):  # who does not answer keeps it, or is gone
+            with suppress(Exception):  # who does not answer is gone, or as good as that
                 assert client is not None
-                arguments = (token, batch, self._id)
-                client.run(dask_worker.give_back, *arguments, workers=[address], on_error="ignore")
+                client.run(function, *arguments, workers=[address], on_error="ignore")
 
         Thread(target=ask, daemon=True).start()
 
@@ -226,12 +229,9 @@ class DaskCluster:
 
         Thread(target=restart, daemon=True).start()
 
-    def leave(self, address: str) -> None:
+    def leave(self, address: str, token: str) -> None:
         """Have a worker end its session."""
-        session = self._sessions.get(address)
-        if session is not None:
-            future = self._submit(dask_worker.end, session, self._id, address=address)
-            self._sessions[f"leaving {address}"] = future
+        self._ask(address, dask_worker.end, token, self._id)
 
     # From the workers; called by a thread of the client
 

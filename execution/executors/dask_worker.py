@@ -6,6 +6,7 @@ there is to say goes by the worker's own connection to its scheduler.
 
 import os
 import socket
+import threading
 import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -159,13 +160,19 @@ def give_back(token: str, batch: int, run: str, dask_worker: Any) -> None:
         session.give_back(batch, post)
 
 
-def end(worker: Any, handle: Handle, run: str) -> None:
-    """End a session, and say so."""
-    post, stops = DaskPost(worker, run), b""
-    session = _sessions.pop(handle.token, None)
+def end(token: str, run: str, dask_worker: Any) -> None:
+    """End a session, and say so; no task, as `give_back`, and in a thread, since the loop of the worker must go on."""
+    post = DaskPost(dask_worker, run, is_task=False)
+    arguments = (token, dask_worker.address, post)
+    threading.Thread(target=_end, args=arguments, daemon=True).start()
+
+
+def _end(token: str, address: str, post: DaskPost) -> None:
+    stops = b""
+    session = _sessions.pop(token, None)
     try:
         if session is not None:
             session.close()
     except BaseException as error:
         stops = pack_stop(error)
-    post.send(encode(Hello(worker.address, "", stops=stops)), "left")
+    post.send(encode(Hello(address, "", stops=stops)), "left")

@@ -197,7 +197,7 @@ class Roster:
             if not one.batches and not one.is_ending
         }
         for address in leaving:
-            self._connection.leave(address)
+            self._connection.leave(address, self.members[address].hello.token)
         self._wait_for(leaving, within_s)
 
     def _wait_for(self, leaving: set[str], within_s: float) -> None:
@@ -213,7 +213,9 @@ class Roster:
                 failed = failed or _raised(news.stops)
             elif isinstance(news, Gone):
                 leaving.discard(news.address)
-        if leaving:  # they may be busy for others; what is open there is closed when they find that nobody holds it
+        if (
+            leaving
+        ):  # it may take long; what is open there is closed when they find that nobody holds it
             _log.warning(
                 "%d workers have not said within %g s that they closed the resources of the run",
                 len(leaving),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from execution import DynamicOut, DynamicOutput, RetryPolicy, dask, execute, job, op
+from execution import DynamicOut, DynamicOutput, RetryPolicy, dask, execute, job, op, resource
 from execution.cli.main import cli
 from execution.definition.loading import load_job
 from execution.errors import WorkerLost
@@ -326,6 +326,51 @@ def test_a_worker_that_has_other_work_keeps_no_step(
         one for one in events_of(tmp_path / "s", result.run_id) if isinstance(one, StepStarted)
     ]
     assert len(started) == 1
+
+
+@resource
+def closing(context: Any) -> Iterator[str]:
+    """Leaves a file when it is closed."""
+    yield "open"
+    Path(context.resource_config["file"]).write_text("closed")
+
+
+@op(required_resource_keys={"closing"})
+def uses() -> int:
+    """One."""
+    return 1
+
+
+@job(resource_defs={"closing": closing})
+def equipped() -> None:
+    """One step with a resource."""
+    uses()
+
+
+def test_resources_close_on_workers_that_are_busy_for_others(
+    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of a run does not wait behind their work."""
+    from distributed import Client
+
+    close, ended, file = ClusterPool.close, tmp_path / "ended", tmp_path / "closed"
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        busy = []
+
+        def busy_then_close(pool: ClusterPool, within_s: float) -> None:
+            for address in pool._roster.members:
+                task = client.submit(foreign, str(ended), workers=[address], pure=False)
+                busy.append(task)
+            wait_until(lambda: sum(map(len, client.processing().values())) >= 2)
+            close(pool, within_s)
+            assert file.read_text() == "closed"
+
+        monkeypatch.setattr(ClusterPool, "close", busy_then_close)
+        config = {"resources": {"closing": {"config": {"file": str(file)}}}}
+        result = execute(equipped, tmp_path / "s", run_config=config, executor=dask(cluster))
+        ended.touch()
+        assert all(client.gather(busy))
+    assert result.success
 
 
 # What is refused
