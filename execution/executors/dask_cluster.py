@@ -19,6 +19,7 @@ from execution.executors import dask_worker
 from execution.executors.cluster import Done, Failed, Gone, Joined, Left, News
 from execution.executors.dask_worker import topic_of
 from execution.executors.reports import decode_hello, decode_report
+from runstore.errors import ConfigError
 from runstore.outputs.output_store import OutputStore
 from runstore.outputs.reach import leave, left_in, take_away
 from runstore.version import __version__
@@ -83,7 +84,12 @@ class DaskCluster:
                 timeout=ANSWER_S,
                 name="runstore",
             )
-        except (OSError, ValueError, TypeError) as error:
+        except TypeError as error:  # of the certificates: there are none
+            raise ConfigError(
+                f"the Dask scheduler at {address} wants TLS, for which this process has no certificates: {error}; "
+                "name them in Dask's configuration (distributed.comm.tls), or give a cluster object, which has them"
+            ) from error
+        except (OSError, ValueError) as error:
             raise WorkerLost(
                 f"no Dask scheduler answers at {address}: {error}; start one (`dask scheduler`), or see to the "
                 "address, then `runstore resume`"

@@ -421,6 +421,14 @@ def test_without_a_scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         execute(wide, tmp_path, run_id="r", executor=dask("tcp://127.0.0.1:1"))
 
 
+def test_without_certificates(tmp_path: Path) -> None:
+    """A scheduler that wants them is not one that is not there."""
+    with pytest.raises(
+        ConfigError, match=r"tls://127\.0\.0\.1:1 wants TLS, .*distributed\.comm\.tls"
+    ):
+        execute(wide, tmp_path, executor=dask("tls://127.0.0.1:1"))
+
+
 def test_without_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One clear error names what to install, also on the command line."""
     import sys
