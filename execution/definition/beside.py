@@ -40,7 +40,7 @@ def after_loading(folder: Path) -> None:
     known = _folders[folder]
     for name, file in _modules(folder, known):
         if name not in known.digests:
-            known.digests[name] = _digest(file)
+            known.digests[name] = digest_of(file)
 
 
 def drop_changed(folder: Path) -> bool:
@@ -72,14 +72,14 @@ def _modules(folder: Path, known: _Folder) -> Iterator[tuple[str, Path]]:
 def _has_changed(name: str, file: Path, known: _Folder) -> bool:
     try:
         if name in known.digests:
-            return _digest(file) != known.digests[name]
+            return digest_of(file) != known.digests[name]
         return file.stat().st_mtime > known.since  # imported by an op, nobody knows when
     except OSError:
         return False
 
 
-def _digest(file: Path) -> str:
-    """Empty where the file is gone."""
+def digest_of(file: Path) -> str:
+    """The sha256 of a file; empty where it is gone."""
     try:
         return hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError:

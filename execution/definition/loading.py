@@ -8,14 +8,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from execution.definition.beside import after_loading, before_loading, drop_changed
+from execution.definition.beside import after_loading, before_loading, digest_of, drop_changed
 from execution.definition.job import JobDefinition
 from execution.errors import JobNotFound
 
 _PREFIX = "runstore_job_"
 """Of the names of modules that are loaded from a file."""
 _sources: dict[str, str] = {}
-"""Place of a job -> sha256 of its file, as it was when this process loaded it."""
+"""Module -> sha256 of its file, as it was when a job of it was loaded."""
 
 
 def load_job(reference: str) -> JobDefinition:
@@ -27,16 +27,11 @@ def load_job(reference: str) -> JobDefinition:
     place, _, name = reference.rpartition(":")
     if not place or "/" in name or name.endswith(".py"):
         place, name = reference, ""
-    is_loaded = (_module_name(Path(place).absolute()) if place.endswith(".py") else place) in (
-        sys.modules
-    )
     module = (
         _load_file(Path(place), reference)
         if place.endswith(".py")
         else _load_module(place, reference)
     )
-    if not is_loaded:
-        _sources[place] = source_of(reference, now=True)
     jobs = {key: value for key, value in vars(module).items() if isinstance(value, JobDefinition)}
     if name in jobs:
         return jobs[name]
@@ -71,13 +66,12 @@ def forget_changed(reference: str) -> None:
 def source_of(reference: str, *, now: bool = False) -> str:
     """The sha256 of the file of a job, as this process has loaded it, or as it is `now`; empty where it has none."""
     place = reference.rpartition(":")[0]
-    if place in _sources and not now:
-        return _sources[place]
-    file = place if place.endswith(".py") else getattr(sys.modules.get(place), "__file__", None)
-    try:
-        return hashlib.sha256(Path(file or "").read_bytes()).hexdigest()
-    except OSError:
-        return ""
+    is_file = place.endswith(".py")
+    name = _module_name(Path(place).absolute()) if is_file else place
+    if name in _sources and not now:
+        return _sources[name]
+    file = place if is_file else getattr(sys.modules.get(place), "__file__", None)
+    return digest_of(Path(file)) if file else ""
 
 
 def load_files(paths: Iterable[str]) -> None:
@@ -110,6 +104,7 @@ def _load_file(path: Path, reference: str) -> ModuleType:
     sys.modules[name] = module  # before it runs, so that its types can be found by name
     _add_to_path(path.parent)
     before_loading(path.parent)
+    _sources[name] = digest_of(path)
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -125,8 +120,9 @@ def _module_name(path: Path) -> str:
 
 def _load_module(name: str, reference: str) -> ModuleType:
     _add_to_path(Path.cwd())
+    is_loaded = name in sys.modules
     try:
-        return importlib.import_module(name)
+        module = importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name and (name == error.name or name.startswith(error.name + ".")):
             raise JobNotFound(
@@ -137,6 +133,9 @@ def _load_module(name: str, reference: str) -> ModuleType:
         raise JobNotFound(
             f"{reference!r} names no module; write path/to/file.py:job or package.module:job"
         ) from None
+    if not is_loaded and module.__file__:
+        _sources[name] = digest_of(Path(module.__file__))
+    return module
 
 
 def _add_to_path(folder: Path) -> None:

@@ -88,3 +88,6 @@ class Connection(Protocol):
 
     def check(self) -> None:
         """Raise WorkerLost where the cluster itself is gone."""
+
+    def close(self) -> None:
+        """Leave nothing behind."""

@@ -45,6 +45,8 @@ SILENT_S = 5.0
 """So long after its end a batch may be silent; then it is lost."""
 STUCK_S = 1.0
 """A batch that has not begun by then is asked back where another worker could begin it."""
+LEAVING_S = 10.0
+"""How long `close` waits for resources to close."""
 HELD_MOST = 1_000
 """Tickets that wait for a worker with the resources that they need."""
 
@@ -346,12 +348,17 @@ class ClusterPool:
 
     # Ending
 
-    def close(self, within_s: float) -> None:
-        """Have the workers close what they have open; raises ResourceFailed where one could not."""
-        for number in list(self._sent):
-            self._connection.forget(number)
-        if self._brief.job.resources:
-            self._roster.dismiss(within_s)
+    def close(self) -> None:
+        """Have the workers close what they have open, and part with the cluster; raises ResourceFailed where a worker
+        could not.
+        """
+        try:
+            for number in list(self._sent):
+                self._connection.forget(number)
+            if self._brief.job.resources:
+                self._roster.dismiss(LEAVING_S)
+        finally:
+            self._connection.close()
 
 
 def _step_key(ticket: Ticket | HookTicket) -> str:

@@ -1,5 +1,6 @@
 """An executor whose workers live from `open` to `close`, several at a time: what all such have in common."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -12,10 +13,12 @@ from runstore.outputs.output_store import OutputStore
 class Pool(Protocol):
     """The workers of one epoch."""
 
-    running: int
-    """How many attempts and calls of hooks they have."""
     at_work: dict[str, str]
     """Step key -> worker; changed by one operation at a time, so that another thread may take a copy."""
+
+    @property
+    def has_room(self) -> bool:
+        """As of an executor."""
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
         """As of an executor."""
@@ -27,27 +30,26 @@ class Pool(Protocol):
         """As of an executor; once."""
 
 
-class PooledExecutor:
-    """So many steps at a time; a subclass says by which pool."""
+class PooledExecutor(ABC):
+    """Several steps at a time; a subclass says by which pool."""
 
     is_inline = False
 
-    def __init__(self, max_workers: int) -> None:
-        self.max_workers = max_workers
+    def __init__(self) -> None:
         self._pool: Pool | None = None
 
+    @abstractmethod
     def pool(self, outputs: OutputStore, brief: Brief) -> Pool:
-        """A new one, of which nothing has begun yet."""
-        raise NotImplementedError
+        """A new one, which runs nothing yet."""
 
     def open(self, outputs: OutputStore, brief: Brief) -> None:
-        """Get ready; a worker is begun when there is something to do for it."""
+        """Get ready; raises what `pool` does."""
         self._pool = self.pool(outputs, brief)
 
     @property
     def has_room(self) -> bool:
-        """True while fewer attempts run than there may be workers."""
-        return self._pool is not None and self._pool.running < self.max_workers
+        """True while its workers can take another attempt."""
+        return self._pool is not None and self._pool.has_room
 
     @property
     def at_work(self) -> Mapping[str, str]:

@@ -33,6 +33,10 @@ EXIT_S = 2.0
 class ProcessesExecutor(PooledExecutor):
     """`processes(max_workers)`: so many steps at a time, each in a process that runs nothing else."""
 
+    def __init__(self, max_workers: int) -> None:
+        super().__init__()
+        self.max_workers = max_workers
+
     def pool(self, outputs: OutputStore, brief: Brief) -> Pool:
         """Processes, each with outputs and resources of its own. Raises ConfigError where it could not have them."""
         if outputs.whereabouts is None:
@@ -56,12 +60,16 @@ class _Processes:
         self._processes: set[ChildProcess] = set()
         self._free: list[ChildProcess] = []
         self._told: deque[Told] = deque()
-        self.running = 0
+        self._running = 0
         self.at_work: dict[str, str] = {}
+
+    @property
+    def has_room(self) -> bool:
+        return self._running < self._max_workers
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
         process = self._free.pop() if self._free else self._new()
-        self.running += 1
+        self._running += 1
         process.take(ticket, self._brief)
         if isinstance(ticket, Ticket):
             self.at_work[ticket.step_key] = process.name
@@ -76,7 +84,7 @@ class _Processes:
         return process
 
     def next_message(self, timeout_s: float | None) -> Told | None:
-        if not self._told and self.running:
+        if not self._told and self._running:
             self._listen(timeout_s)
         return self._told.popleft() if self._told else None
 
@@ -113,7 +121,7 @@ class _Processes:
                 self._told.append(told)
 
     def _ended(self, told: Told) -> None:
-        self.running -= 1
+        self._running -= 1
         self.at_work.pop(told.step_key, None)
         self._told.append(told)
 

@@ -29,27 +29,37 @@ LEAVING_S = 1.0
 class ThreadsExecutor(PooledExecutor):
     """`threads(max_workers)`: so many steps at a time."""
 
+    def __init__(self, max_workers: int) -> None:
+        super().__init__()
+        self.max_workers = max_workers
+
     def pool(self, outputs: OutputStore, brief: Brief) -> Pool:
         """Threads, and the resources that they share."""
-        return _Threads(outputs, brief.resources(several_loops=self.max_workers > 1))
+        resources = brief.resources(several_loops=self.max_workers > 1)
+        return _Threads(outputs, resources, self.max_workers)
 
 
 class _Threads:
     """The threads of one epoch, and two queues: tickets to them, and what they tell."""
 
-    def __init__(self, outputs: OutputStore, resources: Resources) -> None:
+    def __init__(self, outputs: OutputStore, resources: Resources, max_workers: int) -> None:
         self._outputs = outputs
         self._resources = resources
+        self._max_workers = max_workers
         self._threads: list[Thread] = []
         self._tickets: SimpleQueue[Ticket | HookTicket | None] = SimpleQueue()
         self._told: SimpleQueue[Told | BaseException] = SimpleQueue()
-        self.running = 0
+        self._running = 0
         self.at_work: dict[str, str] = {}
+
+    @property
+    def has_room(self) -> bool:
+        return self._running < self._max_workers
 
     def submit(self, ticket: Ticket | HookTicket) -> None:
         ticket = _detached(ticket)
-        self.running += 1
-        if self.running > len(self._threads):
+        self._running += 1
+        if self._running > len(self._threads):
             # A daemon: what cannot be stopped shall not keep the process from its end.
             number = len(self._threads) + 1
             thread = Thread(target=self._work, args=(number,), name="runstore-worker", daemon=True)
@@ -65,7 +75,7 @@ class _Threads:
         if isinstance(told, BaseException):
             raise told
         if told.is_last:
-            self.running -= 1
+            self._running -= 1
         return told
 
     def _work(self, number: int) -> None:

@@ -63,6 +63,8 @@ class Script:
 
     def check(self) -> None: ...
 
+    def close(self) -> None: ...
+
 
 def hello(address: str) -> Hello:
     """That of a worker with one thread."""

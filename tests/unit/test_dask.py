@@ -357,12 +357,12 @@ def test_resources_close_on_workers_that_are_busy_for_others(
     with Client(cluster.scheduler_address, set_as_default=False) as client:
         busy = []
 
-        def busy_then_close(pool: ClusterPool, within_s: float) -> None:
+        def busy_then_close(pool: ClusterPool) -> None:
             for address in pool._roster.members:
                 task = client.submit(foreign, str(ended), workers=[address], pure=False)
                 busy.append(task)
             wait_until(lambda: sum(map(len, client.processing().values())) >= 2)
-            close(pool, within_s)
+            close(pool)
             assert file.read_text() == "closed"
 
         monkeypatch.setattr(ClusterPool, "close", busy_then_close)
