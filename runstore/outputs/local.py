@@ -1,6 +1,8 @@
 """Outputs on a disk of this machine: the one room that knows that a base is local.
 
-A file appears under its name whole or not at all: written beside the target, made durable, renamed.
+A file appears under its name whole or not at all. Where it has to be durable it is written beside the target, synced
+and renamed; else it gets its name only when it is whole, on disks that have files without one (rename is the dearest
+part of a small write), so that a crash leaves nothing behind.
 """
 
 import contextlib
@@ -17,6 +19,8 @@ SMALL_BYTES = 8192
 """A file of fewer is read in one go, without asking for its size first."""
 
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
+_TMPFILE: int = getattr(os, "O_TMPFILE", 0)
+"""Linux: opens a file in a folder, without a name there."""
 
 
 class LocalBase:
@@ -27,6 +31,8 @@ class LocalBase:
     def __init__(self, root: str, *, durable: bool) -> None:
         self.root = root
         self._durable = durable
+        # Not where a power cut is to be survived: the sync of a folder need not cover a file's count of names.
+        self._may_be_unnamed = bool(_TMPFILE) and not durable
         self._known: set[str] = set()
         self._making = threading.Lock()
 
@@ -38,33 +44,54 @@ class LocalBase:
     def write(self, path: str, data: bytes, sha256: str = "") -> None:
         """Store `data` under `path`; raises StorageFailed naming the file. A disk has no use for the checksum."""
         target = f"{self.root}/{path}"
-        folder, _, name = target.rpartition("/")
-        temporary = f"{folder}/.{name}.tmp"
+        folder = target.rpartition("/")[0]
         failpoints.reached("output.before", target)
         try:
-            self._write_beside(folder, temporary, data)
-            os.rename(temporary, target)
-            if self._durable:
-                _sync_directory(folder)
+            if folder not in self._known:
+                self._make(folder)
+            if not (self._may_be_unnamed and self._write_unnamed(folder, target, data)):
+                self._write_beside(folder, target, data)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
             raise StorageFailed(
                 f"{target}: {error.strerror}; nothing that was committed is lost. "
                 "Free space or make the disk writable, then `runstore resume`"
             ) from error
         failpoints.reached("output.after", target)
 
-    def _write_beside(self, folder: str, temporary: str, data: bytes) -> None:
-        if folder not in self._known:
-            self._make(folder)
-        fd = os.open(temporary, _CREATE, 0o600)
+    def _write_unnamed(self, folder: str, target: str, data: bytes) -> bool:
+        """Write a file, then name it; False where this disk cannot, or there is one of that name."""
         try:
-            _write_all(fd, data, temporary)
-            if self._durable:
-                _sync(fd)
-        finally:
-            os.close(fd)
+            fd = os.open(folder, _TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            try:
+                _write_all(fd, data, target)
+                # With a folder's descriptor, of no use to an absolute path, Python follows the link to the file.
+                os.link(f"/proc/self/fd/{fd}", target, src_dir_fd=fd)
+            finally:
+                os.close(fd)
+        except FileExistsError:
+            return False
+        except OSError:  # a full disk, too, is told by the other way
+            self._may_be_unnamed = False
+            return False
+        return True
+
+    def _write_beside(self, folder: str, target: str, data: bytes) -> None:
+        temporary = f"{folder}/.{target[len(folder) + 1 :]}.tmp"
+        try:
+            fd = os.open(temporary, _CREATE, 0o600)
+            try:
+                _write_all(fd, data, temporary)
+                if self._durable:
+                    _sync(fd)
+            finally:
+                os.close(fd)
+            os.rename(temporary, target)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise
+        if self._durable:
+            _sync_directory(folder)
 
     def _make(self, folder: str) -> None:
         with self._making:

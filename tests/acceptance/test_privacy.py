@@ -36,7 +36,9 @@ def test_modes_of_a_store(level: str, umask: int, tmp_path: Path) -> None:
         mode = stat.S_IMODE(path.stat().st_mode)
         assert mode == (0o700 if path.is_dir() else 0o600), path
         kinds.add(path.suffix if path.parent != scene.store else path.name)
-    assert {"runs.db", "runs.db-wal", "runs.db-shm", "runs.lock", ".txt", ".tmp"} <= kinds
+    assert {"runs.db", "runs.db-wal", "runs.db-shm", "runs.lock", ".txt"} <= kinds
+    if level == "durable":  # else a file on Linux has no name before it is whole
+        assert ".tmp" in kinds
     assert values(scene.resume()) == EXPECTED
 
 
