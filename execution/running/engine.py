@@ -198,7 +198,7 @@ class Engine:
     def _call_hook(self) -> None:
         if not self._hook_calls.are_committed:
             # Nothing leaves the process on an event that could still be lost.
-            self._recorder.commit(durable=self._state.level == "durable")
+            self._commit_to_tell()
             self._hook_calls.are_committed = True
         self._running += 1
         self._executor.submit(self._hook_calls.take())
@@ -228,7 +228,7 @@ class Engine:
         if until_due_s is None or self._must_stop():
             return False
         if self._state.waiting and self._awaited != self._due:
-            self._recorder.commit(durable=self._state.level == "durable")
+            self._commit_to_tell()
             self._awaited = self._due
             failpoints.reached("wait", self._due)
         self._recorder.commit()  # gives a sign of life when it is time for one
@@ -366,13 +366,16 @@ class Engine:
         else:
             _assert_complete(self._state)
             self._append(RunSucceeded(counts))
-        # Nothing is reported outside before it is durable.
-        self._recorder.commit(durable=True)
+        self._commit_to_tell()
 
     def _cancel(self) -> None:
         with contextlib.suppress(RunStoreError):
             self._append(RunCancelled(Remaining(self._state).counts(), self._stop))
-            self._recorder.commit(durable=True)
+            self._commit_to_tell()
+
+    def _commit_to_tell(self) -> None:
+        """Nothing is told outside that could still be lost, by what the level is to survive."""
+        self._recorder.commit(durable=self._state.level == "durable")
 
 
 def utc_now() -> dt.datetime:

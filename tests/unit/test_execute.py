@@ -29,7 +29,9 @@ from execution.errors import CodeChanged, JobNotFound, PlanChanged
 from execution.running import inputs
 from execution.running.control import NoControl
 from runstore.errors import ConfigError, InvalidKey, RunNotFound, StepNotFound, StoreNotFound
+from runstore.log.database import Database
 from runstore.log.events import CollectResolved, RunCancelled, RunFailed, RunResumed, StepStarted
+from runstore.log.recorder import Recorder
 from runstore.store import RunStore
 from tests.unit.jobs import chained, fails_at
 
@@ -374,6 +376,26 @@ def test_a_run_that_is_asked_to_stop_ends_as_cancelled(store: RunStore, events: 
 
 
 # T1
+
+
+@pytest.mark.parametrize("level", ["durable", "fast"])
+def test_what_is_told_at_the_end_survives_what_the_level_is_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Any
+) -> None:
+    """The last event of a run is synced at level durable, and at level fast, as its outputs, only committed."""
+    fulls: list[bool] = []
+    transaction = Database.transaction
+
+    def spy(database: Database, *, full: bool) -> Any:
+        fulls.append(full)
+        return transaction(database, full=full)
+
+    with RunStore.open(tmp_path, level=level) as store:
+        monkeypatch.setattr(Database, "transaction", spy)
+        monkeypatch.setattr(Recorder, "close", lambda recorder: None)
+        assert execute(chained("abc"), store).success
+    assert fulls[0], "a run begins on disk"
+    assert fulls[-1] == (level == "durable")
 
 
 def test_a_run_id_of_your_own_makes_the_call_idempotent(store: RunStore) -> None:
