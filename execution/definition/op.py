@@ -68,7 +68,9 @@ class OpDefinition:
         self.rate_per_s = checked_rate(rate, f"op {name!r}")
         """How many of its steps may start per second in one run; None: any number."""
         self.outs = dict(outs)
-        self.is_dynamic = any(getattr(out, "dynamic", False) for out in self.outs.values())
+        self.dynamic_outputs = tuple(
+            name for name, out in self.outs.items() if getattr(out, "dynamic", False)
+        )
         self.is_async = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(
             function
         )

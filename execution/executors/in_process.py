@@ -12,6 +12,8 @@ from math import inf
 from queue import Empty, SimpleQueue
 from time import perf_counter
 
+import msgspec
+
 from execution.executors.base import messages_of
 from execution.running.brief import Brief
 from execution.running.hook_runner import HookTicket
@@ -22,16 +24,13 @@ from runstore.outputs.output_store import OutputStore
 FAR_LONGER = 10
 
 
-class _Attempt:
+class _Attempt(msgspec.Struct, eq=False):
     """An attempt that was submitted, as far as it is."""
 
-    __slots__ = ("is_long", "messages", "op", "op_has_run")
-
-    def __init__(self, messages: Iterator[Told | Wait], op: str) -> None:
-        self.messages = messages
-        self.op = op
-        self.op_has_run = False
-        self.is_long = False
+    messages: Iterator[Told | Wait]
+    op: str
+    op_has_run: bool = False
+    is_long: bool = False
 
 
 class InProcessExecutor:

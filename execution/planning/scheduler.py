@@ -10,14 +10,15 @@ from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
 from itertools import count
 from operator import itemgetter
-from typing import NamedTuple
+
+import msgspec
 
 from execution.planning.collects import OPEN, READY, SKIP, Progress, readiness
 from execution.planning.waking import arguments_of, gates_of, woken_by
 from runstore.keys import KeyPath
 from runstore.log.columns import Expansion, Steps
 from runstore.log.expanded import StepId
-from runstore.log.graph import FromCollect, Node, Wire
+from runstore.log.graph import Node, Wire
 from runstore.log.state import RunState
 from runstore.log.transitions import FAILED, PENDING, SKIPPED, SUCCEEDED
 
@@ -25,7 +26,7 @@ _Order = tuple[bool, tuple[int, ...], int, int, int]
 """Late or not, ordinals of the keys, minus the depth, place in the definition, and a number that no two share."""
 
 
-class Decision(NamedTuple):
+class Decision(msgspec.Struct, frozen=True, eq=False):
     """A step that can be settled now: by running it, or by skipping it because of `skip`."""
 
     node: Node
@@ -33,7 +34,7 @@ class Decision(NamedTuple):
     skip: str = ""
 
 
-class _Cursor(NamedTuple):
+class _Cursor(msgspec.Struct, frozen=True, eq=False):
     """Walks over the keys of an expansion, for one node below one key path."""
 
     prefix: KeyPath
@@ -68,7 +69,9 @@ class Scheduler:
         self._due: set[StepId] = set()
         """Steps that waited, whose time has come; in the queue once their inputs are settled."""
         self._progress: Progress = {}
-        self._index = {node.name: index for index, node in enumerate(graph.nodes)}
+        self._rank = {
+            node.name: (-graph.depth[node.name], index) for index, node in enumerate(graph.nodes)
+        }
         self._arguments = {
             node.name: arguments_of(node, graph.wires[node.name]) for node in graph.nodes
         }
@@ -97,7 +100,7 @@ class Scheduler:
         whole: bool | None = None
         for reader, shared, at_last in self._waking[step.node]:
             if at_last:
-                whole = self._is_whole(step) if whole is None else whole
+                whole = self._state.is_last(step) if whole is None else whole
                 if not whole:
                     continue
             if shared is None:
@@ -128,12 +131,6 @@ class Scheduler:
         for entry in open_ones:
             heapq.heappush(self._waiting, entry)
         return ahead
-
-    def _is_whole(self, step: StepId) -> bool:
-        """True once no clone of the step's expansion is left to settle."""
-        node, prefix = self._graph.by_name[step.node], step.key_path[:-1]
-        expansion = self._state.expansion_under(node, prefix) if node.scope else None
-        return expansion is None or self._state.steps(node, prefix).settled >= len(expansion)
 
     # Into the queue
 
@@ -215,8 +212,8 @@ class Scheduler:
         cursor: _Cursor | None = None,
         rest: Iterator[KeyPath] | None = None,
     ) -> None:
-        depth = -self._graph.depth[node.name]
-        order = (late, ordinals, depth, self._index[node.name], next(self._numbers))
+        depth, index = self._rank[node.name]
+        order = (late, ordinals, depth, index, next(self._numbers))
         heap = self._apart.get(node.name, self._heap) if self._apart else self._heap
         heapq.heappush(heap, (order, key_path, cursor, rest))
 
@@ -249,9 +246,8 @@ class Scheduler:
                 if rest is not None:
                     self._walk_next(node, rest)
                 self._walk(node, cursor, ordinals[-1] + 1)
-                if self._is_late(
-                    step
-                ):  # its place is behind all others, also where it becomes ready only now
+                if self._state.deaths and self._is_late(step):
+                    # Its place is behind all others, also where it becomes ready only now.
                     self._push(node, key_path, ordinals, late=True)
                     continue
             if self._state.status(step) != PENDING:
@@ -292,7 +288,7 @@ class Scheduler:
     def _look_at(self, wire: Wire, key_path: KeyPath) -> int:
         """One source of a step, whose key path may lack the keys on which this source does not depend."""
         path = wire.path(key_path)
-        if isinstance(wire.source, FromCollect):
+        if wire.collects:
             return readiness(self._state, wire, path, self._progress)
         place = self._state.find(StepId(wire.producer.name, path[:-1] if wire.pieces else path))
         if place is None:

@@ -39,12 +39,10 @@ class Attempt:
         self._outputs = outputs
         self._ahead = 0
         """How many stores may be in flight; 0: each is awaited at once."""
-        if outputs is not None and (self._op.is_dynamic or outputs.window > 1):
+        if outputs is not None and (self._op.dynamic_outputs or outputs.window > 1):
             self._ahead = outputs.ahead
         self._given: set[str] = set()
-        self._keys: dict[str, dict[str, int]] = {
-            name: {} for name, out in self._op.outs.items() if out.dynamic
-        }
+        self._keys: dict[str, dict[str, int]] = {name: {} for name in self._op.dynamic_outputs}
         self._flying: deque[_Flying] = deque()
         self._stream: Generator[Any, None, None] | None = None
         """What an async generator gives."""

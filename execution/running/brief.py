@@ -53,11 +53,15 @@ class Brief:
             if (given := given_to(node, job.ops[node.name], config))
         }
         """Node -> what its steps are given beside what they read; without those that are given nothing."""
-        self._checks = {
-            node.name: checks
+        self._standing = {
+            node.name: (
+                job.ops[node.name],
+                types_to_check(node, graph, job.ops) or None,
+                job.retry_policies.get(node.name),
+            )
             for node in graph.nodes
-            if (checks := types_to_check(node, graph, job.ops))
         }
+        """What is the same on all tickets of a node."""
 
     @classmethod
     def of(cls, state: RunState, job: JobDefinition) -> "Brief":
@@ -102,17 +106,11 @@ class Brief:
         node = context.node
         if node in self.given:
             arguments.update(self.given[node])
-        for name in self._only_order.get(node, ()):
-            arguments.pop(name, None)
-        return Ticket(
-            self.job.ops[node],
-            context,
-            arguments,
-            step_key,
-            self._checks.get(node),
-            self.job.retry_policies.get(node),
-            losses,
-        )
+        if node in self._only_order:
+            for name in self._only_order[node]:
+                arguments.pop(name, None)
+        op, checks, policy = self._standing[node]
+        return Ticket(op, context, arguments, step_key, checks, policy, losses)
 
 
 def op_config(config: Mapping[str, Any], node: str) -> Any:

@@ -35,7 +35,7 @@ from execution.running.termination import Interrupts
 from execution.running.told import Told
 from runstore import failpoints
 from runstore.errors import RunStoreError, StorageFailed
-from runstore.keys import parse_step_key
+from runstore.keys import format_step_key, parse_step_key
 from runstore.log.events import (
     STORES,
     AnyEvent,
@@ -115,11 +115,12 @@ class Engine:
         try:
             while True:
                 self._start_ready()
-                if self._running and not executor.is_inline and self._stops_at_once():
-                    break
                 if self._running:
-                    may_wait = executor.has_room or not executor.is_inline
-                    if may_wait and (executor.has_room or self._recorder.is_due()):
+                    if not executor.is_inline and self._stops_at_once():
+                        break
+                    has_room = executor.has_room
+                    may_wait = has_room or not executor.is_inline
+                    if may_wait and (has_room or self._recorder.is_due()):
                         # Nothing can be started: what is known goes on disk before the wait.
                         self._recorder.commit()
                     told = executor.next_message(self._patience_s() if may_wait else None)
@@ -184,8 +185,8 @@ class Engine:
     def _start(self, decision: Decision) -> None:
         node, step = decision.node, decision.step
         arguments, seqs = self._inputs.resolve(node, step, self._record)
-        op, step_key = self._job.ops[node.name], str(step)
-        context = self._context(node, step)
+        op, step_key = self._job.ops[node.name], format_step_key(node.name, step.key_path)
+        context = self._context(node, step, step_key)
         self._append(StepStarted(step_key, seqs, op.code, context.attempt))
         # A step starts only with its start, and all that it reads, on disk.
         self._recorder.commit()
@@ -418,9 +419,9 @@ def _assert_complete(state: RunState) -> None:
     assert not left, f"run {state.run_id!r} stopped with work left in {left}"
 
 
-def _context(state: RunState, brief: Brief, node: Node, step: StepId) -> OpContext:
+def _context(state: RunState, brief: Brief, node: Node, step: StepId, step_key: str) -> OpContext:
     """Of the next attempt of a step."""
-    place = state.find(step)
+    place = state.place(step, step_key)
     assert place is not None
     retries = state.retries
     return brief.context(

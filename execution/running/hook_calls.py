@@ -29,7 +29,7 @@ class HookCalls:
         self,
         recorder: Recorder,
         job: JobDefinition,
-        context_of: Callable[[Node, StepId], OpContext],
+        context_of: Callable[[Node, StepId, str], OpContext],
     ) -> None:
         self._recorder = recorder
         self._state = recorder.state
@@ -71,7 +71,7 @@ class HookCalls:
         context = HookContext(
             name,
             self._job.ops[step.node],
-            structs.replace(self._context_of(node, step), attempt=attempt),
+            structs.replace(self._context_of(node, step, str(step)), attempt=attempt),
             outcome.error if isinstance(outcome, StepFailed) else None,
             self._outputs(node, step) if isinstance(outcome, StepSucceeded) else {},
         )

@@ -156,11 +156,11 @@ class InputResolver:
         item: _Item,
         record: Callable[[CollectResolved], int],
     ) -> tuple[Argument | None, int]:
-        if isinstance(item, Given):
+        if not isinstance(item, _Source):
             return item, 0
         wire, output, declared, level = item
         path = wire.path(step.key_path)
-        if isinstance(wire.source, FromCollect):
+        if wire.collects:
             if readiness(self._state, wire, path) == SKIP:
                 return None, 0
             return self._collect(step, name, place, item, record)

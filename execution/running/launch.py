@@ -292,7 +292,7 @@ def drive(
     finally:
         outputs.close()
     recorder.close()
-    if interrupts.heard:
+    if interrupts.reason:
         raise KeyboardInterrupt("interrupted")
     return RunResult(store, recorder.state, job)
 

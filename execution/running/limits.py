@@ -46,6 +46,8 @@ class Limits:
         self._most_of_run = inf if job.max_concurrent is None else job.max_concurrent
         self.are_any = bool(self.nodes) or job.max_concurrent is not None
         """False where nothing is limited, and nothing has to be counted."""
+        self.is_full = False
+        """True when no step of any node may start now."""
         self._running_in_all = 0
         self._running: Counter[_Group] = Counter()
         self._next_at: dict[str, float] = {}
@@ -54,6 +56,7 @@ class Limits:
     def started(self, node: str) -> None:
         """A step of this node runs."""
         self._running_in_all += 1
+        self.is_full = self._running_in_all >= self._most_of_run
         for group in self._groups[node]:
             self._running[group] += 1
         if node in self._interval_s:
@@ -62,13 +65,9 @@ class Limits:
     def ended(self, node: str) -> None:
         """A step of this node does not run any more."""
         self._running_in_all -= 1
+        self.is_full = self._running_in_all >= self._most_of_run
         for group in self._groups[node]:
             self._running[group] -= 1
-
-    @property
-    def is_full(self) -> bool:
-        """True when no step of any node may start now."""
-        return self._running_in_all >= self._most_of_run
 
     def held(self) -> frozenset[str]:
         """The nodes of which no step may start now."""

@@ -45,12 +45,8 @@ class Interrupts:
     """While entered, the first Ctrl-C is noted, and the second raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
-        self.heard = False
-
-    @property
-    def reason(self) -> str:
+        self.reason = ""
         """Why the run is to stop; empty while it is not."""
-        return "interrupted" if self.heard else ""
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -66,5 +62,5 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.heard = True
+        self.reason = "interrupted"
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -34,7 +34,7 @@ class ExpandedGraph:
         self.graph = Graph("", ())
         self._expansions: dict[tuple[str, str, KeyPath], Expansion] = {}
         self._steps: dict[str, dict[KeyPath, Steps]] = {}
-        self._lookup: dict[tuple[str, KeyPath], tuple[dict[str, int] | None, Steps]] = {}
+        self._lookup: dict[tuple[str, KeyPath], tuple[Expansion | None, Steps]] = {}
         self._has_orphans = False
 
     # One step
@@ -50,13 +50,19 @@ class ExpandedGraph:
         found = self._lookup.get((node, key_path[:-1])) or self._look_up(node, key_path)
         if found is None:
             return None
-        keys, columns = found
-        if keys is None or not key_path:
-            return (columns, 0) if keys is None and not key_path else None
-        slot = keys.get(key_path[-1])
+        expansion, columns = found
+        if expansion is None or not key_path:
+            return (columns, 0) if expansion is None and not key_path else None
+        slot = expansion.keys.get(key_path[-1])
         return None if slot is None else (columns, slot)
 
-    def _look_up(self, name: str, key_path: KeyPath) -> tuple[dict[str, int] | None, Steps] | None:
+    def is_last(self, step: StepId) -> bool:
+        """True where, of the clones for the keys of an expansion to which a step belongs, none is left to settle."""
+        node, key_path = step
+        found = self._lookup.get((node, key_path[:-1])) or self._look_up(node, key_path)
+        return found is None or found[0] is None or found[1].settled >= len(found[0].order)
+
+    def _look_up(self, name: str, key_path: KeyPath) -> tuple[Expansion | None, Steps] | None:
         """Remember where the steps of a node below a key path are; forgotten when keys are sealed."""
         node = self.graph.by_name.get(name)
         if node is None or len(node.scope) != len(key_path):
@@ -67,7 +73,7 @@ class ExpandedGraph:
         expansion = self.expansion_under(node, prefix) if node.scope else None
         if node.scope and expansion is None:
             return None
-        found = (expansion.keys if expansion else None, self.steps(node, prefix))
+        found = (expansion, self.steps(node, prefix))
         self._lookup[name, prefix] = found
         return found
 

@@ -6,7 +6,7 @@ a node reads an input at its own key path, cut down to the scope of that input's
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -114,7 +114,7 @@ class Node(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         return next((output for output in self.outputs if output.name == name), None)
 
 
-class Wire(NamedTuple):
+class Wire(msgspec.Struct, frozen=True, eq=False):
     """A source of a node, with what follows from the graph about how it is read."""
 
     argument: str
@@ -128,6 +128,8 @@ class Wire(NamedTuple):
     """`scope` is the reader's own: it is read at the reader's own key path."""
     pieces: bool
     """It reads a dynamic output itself, not what was made of its pieces."""
+    collects: bool
+    """It reads what a `FromCollect` gathers."""
     reads: bool
     """False where the reader only waits, for no value."""
     makers: tuple[tuple[int, ...], ...]
@@ -185,6 +187,7 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
             at,
             scope == node.scope,
             pieces,
+            isinstance(source, FromCollect),
             not argument.order,
             tuple(makers),
         )

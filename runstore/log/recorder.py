@@ -121,8 +121,8 @@ class Recorder:
         if not self._pending:
             self._pending_since = time.monotonic()
         self._pending.append(body)
-        if isinstance(event, STORES):
-            self._near.keep(seq, event.reference)
+        if kind in STORES:
+            self._near.keep(seq, event.reference)  # type: ignore[union-attr]
         failpoints.reached("event.after", event)
         return settled
 

@@ -96,13 +96,20 @@ class StepStates(ExpandedGraph):
     def piece_seq(self, level: Level, producer_path: KeyPath, key: str) -> int:
         """The seq of the event that stored one piece of a dynamic output; 0 where it is not sealed."""
         expansion = self.expansion(level, producer_path)
-        slot = expansion.keys.get(key) if expansion else None
+        slot = None if expansion is None else expansion.keys.get(key)
         return 0 if expansion is None or slot is None else expansion.seqs[slot]
 
     def _stores(self, seq: int) -> bool:
         """True for the seq of an event that stored an output."""
         place = bisect_left(self._stored, seq)
         return place < len(self._stored) and self._stored[place] == seq
+
+    def place(self, step: StepId, step_key: str) -> tuple[Steps, int] | None:
+        """As `find`, of a step whose events come next: `step_key` need not be parsed, nor looked up again."""
+        found = self.find(step)
+        if found is not None:
+            self._placed_key, self._placed = step_key, (step, *found)
+        return found
 
     # An attempt, from its start to its end
 

@@ -113,7 +113,10 @@ class LocalBase:
         try:
             fd = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                return _read_all(fd) if size is None else os.pread(fd, size, offset)
+                if size is not None:
+                    return os.pread(fd, size, offset)
+                data = os.read(fd, SMALL_BYTES)
+                return data if len(data) < SMALL_BYTES else _read_all(fd)
             finally:
                 os.close(fd)
         except (FileNotFoundError, NotADirectoryError):
@@ -222,9 +225,6 @@ def _write_all(fd: int, data: bytes, path: str) -> None:
 
 
 def _read_all(fd: int) -> bytes:
-    data = os.read(fd, SMALL_BYTES)
-    if len(data) < SMALL_BYTES:
-        return data
     size = os.fstat(fd).st_size
     data = os.pread(fd, size + 1, 0)
     while len(data) < size and (more := os.pread(fd, size - len(data), len(data))):

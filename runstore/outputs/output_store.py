@@ -122,33 +122,21 @@ class OutputStore:
         self._making = threading.Lock()
         self._packer = Packer(self._write_segment_later) if pack else None
         self._segments = SegmentReader(self._read)
-        self._reads = max((base.reads for base in self._bases), default=1)
-        address = self._bases[-1].describe("").rstrip("/") if self._bases else "no place"
+        newest = self._bases[-1] if self._bases else None
+        writes_ahead = newest is not None and newest.writes > 1
+        self.window = PACKED_AHEAD if pack else newest.window if newest else 1
+        """How many attempts may be in flight: one computes, the others wait for bytes on their way; 1: no other."""
+        self.ahead = PACKED_AHEAD if pack else AHEAD if writes_ahead else 0
+        """How many stores of one attempt may be in flight; 0 where nothing is gained."""
+        self.ever_loads_ahead = any(base.reads > 1 for base in self._bases)
+        """True where something may be gained by loading some output before it is needed."""
+        address = newest.describe("").rstrip("/") if newest else "no place"
         guard(self, requests=REQUESTS, ends=("flush", "close"), address=address)
 
     @property
     def bases(self) -> Sequence[Base]:
         """The places of the run's outputs, in the order in which the log declares them; new ones go to the last."""
         return self._bases
-
-    # How much may be in flight
-
-    @property
-    def window(self) -> int:
-        """How many attempts may be in flight: one computes, the others wait for bytes on their way; 1: no other."""
-        return PACKED_AHEAD if self._packer else self._bases[-1].window
-
-    @property
-    def ahead(self) -> int:
-        """How many stores of one attempt may be in flight; 0 where nothing is gained."""
-        if self._packer:
-            return PACKED_AHEAD
-        return AHEAD if self._bases[-1].writes > 1 else 0
-
-    @property
-    def ever_loads_ahead(self) -> bool:
-        """True where something may be gained by loading some output before it is needed."""
-        return self._reads > 1
 
     def loads_ahead(self, reference: OutputReference) -> bool:
         """True where something is gained by loading an output before it is needed."""
