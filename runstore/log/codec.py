@@ -28,7 +28,7 @@ class _Envelope(msgspec.Struct):
 
 
 class _Stored(msgspec.Struct, gc=False):
-    reference: OutputReference
+    reference: OutputReference | None = None
 
 
 _reference_decoder = msgspec.json.Decoder(_Stored)
@@ -51,18 +51,25 @@ def decode(body: str, run_id: str, seq: int) -> AnyEvent:
 
 
 def decode_reference(body: str, run_id: str, seq: int) -> OutputReference:
-    """The reference that a row of a replayed log holds, in a third of the time that its whole event takes.
-
-    Raises LogDamaged for a row that holds none, and what `decode` raises.
-    """
-    try:
-        return _reference_decoder.decode(body).reference
-    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
-        event = decode(body, run_id, seq)
+    """The reference that a row of a replayed log holds; raises LogDamaged where it holds none, and as `decode`."""
+    reference = find_reference(body)
+    if reference is not None:
+        return reference
+    event = decode(body, run_id, seq)
     raise LogDamaged(
         f"run {run_id!r}, seq {seq}: {type(event).__name__} stores no output; nothing was written. "
         "Restore it from a copy"
     )
+
+
+def find_reference(body: str) -> OutputReference | None:
+    """The reference that a row holds, None where it holds none that can be read; in a third of the time that its whole
+    event takes.
+    """
+    try:
+        return _reference_decoder.decode(body).reference
+    except (msgspec.DecodeError, UnicodeError, RecursionError, TypeError):
+        return None
 
 
 def _refusal(body: str, run_id: str, seq: int, error: Exception | None) -> Exception:

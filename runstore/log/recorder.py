@@ -16,9 +16,9 @@ from itertools import islice
 from msgspec.structs import replace
 
 from runstore import failpoints
-from runstore.errors import LogDamaged, RunAlive, RunConflict, StorageFailed
+from runstore.errors import RunAlive, RunConflict, StorageFailed
 from runstore.log.claims import BEAT_S, Claims
-from runstore.log.codec import LogDigest, decode, decode_reference, encode
+from runstore.log.codec import LogDigest, decode, decode_reference, encode, find_reference
 from runstore.log.database import CommitUncertain, Connection, Database
 from runstore.log.digest_index import DigestIndex
 from runstore.log.event_log import EventLog
@@ -206,11 +206,11 @@ class Recorder:
     def _stored(self, seq: int) -> Iterator[tuple[int, OutputReference]]:
         """(seq, reference) of the events on disk from `seq` on that store an output."""
         for other, body in self._log.read(self._run, after=seq - 1):
-            event = decode(body, self.run_id, other)
-            if isinstance(event, STORES):
-                yield other, event.reference
+            reference = find_reference(body)
+            if reference is not None:
+                yield other, reference
             elif other == seq:
-                raise LogDamaged(f"run {self.run_id!r}, seq {seq} stores no output")
+                yield seq, decode_reference(body, self.run_id, seq)  # says what is wrong
 
     def references(self, seqs: Iterable[int]) -> Iterator[OutputReference]:
         """The references that the events with these seqs hold, in the order given."""

@@ -233,6 +233,9 @@ class OutputStore:
         self, references: Iterable[OutputReference]
     ) -> Iterator[tuple[OutputReference, Callable[[], bytes]]]:
         """Each reference and how to get its bytes, in order; the next few are on their way, within LOAD_BYTES."""
+        if not self.ever_loads_ahead:
+            yield from ((reference, partial(self.get, reference)) for reference in references)
+            return
         flying: deque[tuple[OutputReference, Callable[[], bytes]]] = deque()
         flying_bytes = 0
         for reference in references:
