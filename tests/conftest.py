@@ -4,7 +4,7 @@ import os
 import sys
 
 from tests.dask_clusters import cluster, processes_of_dask, programs
-from tests.object_stores.fixtures import any_store, ministack, moto, proxy, rclone
+from tests.object_stores.fixtures import any_store, ministack, moto, proxy, rclone, service
 
 __all__ = [
     "any_store",
@@ -15,6 +15,7 @@ __all__ = [
     "programs",
     "proxy",
     "rclone",
+    "service",
 ]
 
 # Tests begin some hundred interpreters. Where whoever runs them has forbidden Python to keep bytecode, as images of

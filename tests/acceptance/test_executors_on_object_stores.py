@@ -24,16 +24,12 @@ def new_executor(name: str) -> Executor:
 @pytest.mark.parametrize("name", ["threads", "processes", "dask"])
 def test_a_run_in_a_bucket(
     tmp_path: Path,
-    moto: Moto,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Moto,
     name: str,
     small_outputs: SmallOutputs,
 ) -> None:
     """Clones of which one kills its worker, a collect over them, and a resume that finds nothing to do."""
-    environment = moto.environment()
-    for key, value in environment.items():
-        monkeypatch.setenv(key, value)
-    url = f"s3://{moto.fresh_bucket()}/out"
+    url = f"s3://{service.fresh_bucket()}/out"
     times = 0 if name == "threads" else 1
     settings = {"folder": str(tmp_path), "how": "killed", "times": times}
     with RunStore.open(tmp_path / "s", url, "fast", small_outputs=small_outputs) as store:
@@ -47,5 +43,5 @@ def test_a_run_in_a_bucket(
         assert result.output_for_node("total") == sum(range(COUNT))
         assert (tmp_path / "died-1").exists() == bool(times)
         assert resume(result.run_id, store, executor=new_executor(name)).success
-    secret = environment["AWS_SECRET_ACCESS_KEY"].encode()
+    secret = service.secret.encode()
     assert not any(secret in file.read_bytes() for file in (tmp_path / "s").glob("runs.db*"))

@@ -202,12 +202,9 @@ def test_from_service_to_service(
         assert keys_shown_to(second) == {rclone.key}
 
 
-def test_to_a_bucket_that_is_not_there(
-    scene: Scene, moto: Moto, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("service")
+def test_to_a_bucket_that_is_not_there(scene: Scene) -> None:
     """It is named, and the run is where it was."""
-    for name, value in moto.environment().items():
-        monkeypatch.setenv(name, value)
     with scene.open() as store:
         with pytest.raises(StorageFailed, match="there is no bucket 'nowhere' at this endpoint"):
             move(store, RUN, "s3://nowhere/runs")

@@ -38,6 +38,7 @@ from tests.acceptance.twenty_clones import (
     assert_whole,
     values,
 )
+from tests.object_stores.client import lead_to
 from tests.object_stores.fixtures import STORES
 from tests.object_stores.moto import Moto
 from tests.object_stores.proxy import Proxy
@@ -45,14 +46,6 @@ from tests.object_stores.server import ObjectStore
 
 ROOT = Path(__file__).parent.parent.parent
 JOB = f"{twenty_clones.__file__}:twenty"
-
-
-def lead_to(
-    monkeypatch: pytest.MonkeyPatch, server: ObjectStore, endpoint: str | None = None
-) -> None:
-    """Let clients of this process find a server, and no other."""
-    for name, value in server.environment(endpoint).items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -1,10 +1,20 @@
-"""Clients of an object store, for tests that look at it without runstore."""
+"""Clients of an object store: led to it by the environment, or to look at it without runstore."""
 
 import functools
 import os
 from typing import Any
 
+import pytest
+
 from tests.object_stores.server import ObjectStore
+
+
+def lead_to(
+    monkeypatch: pytest.MonkeyPatch, server: ObjectStore, endpoint: str | None = None
+) -> None:
+    """Let clients of this process find a server, and no other."""
+    for name, value in server.environment(endpoint).items():
+        monkeypatch.setenv(name, value)
 
 
 def filesystem(store: ObjectStore, endpoint: str | None = None, **options: Any) -> Any:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.object_stores.client import lead_to
 from tests.object_stores.ministack import Ministack
 from tests.object_stores.moto import Moto
 from tests.object_stores.proxy import Proxy
@@ -39,6 +40,13 @@ def any_store(request: pytest.FixtureRequest) -> ObjectStore:
     """Each kind of shared server in turn."""
     store: ObjectStore = request.getfixturevalue(request.param)
     return store
+
+
+@pytest.fixture
+def service(moto: Moto, monkeypatch: pytest.MonkeyPatch) -> Moto:
+    """The shared moto, to which the environment leads."""
+    lead_to(monkeypatch, moto)
+    return moto
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import hashlib
 import multiprocessing
 import os
 import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +17,8 @@ from runstore.outputs.base import BASE_REQUESTS, Base
 from runstore.outputs.output_store import REQUESTS, OutputStore, open_base
 from runstore.outputs.serializers import serialize
 from runstore.testing import Failpoint, armed, in_fork
+from tests.object_stores.moto import Moto
 from tests.unit.jobs import chained
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[str]:
-    """A bucket of a service on this machine, to which the environment leads."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "the-key-of-the-test",
-        "AWS_SECRET_ACCESS_KEY": "the-secret-of-the-test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        base: Any = open_base("s3://forked/there", durable=False)
-        base._filesystem.call_s3("create_bucket", Bucket="forked")
-        yield "s3://forked"
-    server.stop()
 
 
 @pytest.fixture(params=["local", "durable", "memory", "s3"])
@@ -50,7 +29,8 @@ def base(request: pytest.FixtureRequest, tmp_path: Path) -> Base:
     elif request.param == "memory":
         found = open_base(f"memory://{secrets.token_hex(8)}", durable=False)
     else:
-        found = open_base(f"{request.getfixturevalue('service')}/outputs", durable=False)
+        service: Moto = request.getfixturevalue("service")
+        found = open_base(f"s3://{service.fresh_bucket()}/outputs", durable=False)
     found.write("there", b"1", hashlib.sha256(b"1").hexdigest())
     return found
 
@@ -157,7 +137,9 @@ def test_children_of_an_op_are_not_disturbed(
     place: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """An op may fork and use what it was given, as long as the children leave the outputs alone."""
-    outputs = None if place == "local" else f"{request.getfixturevalue('service')}/forking"
+    outputs = None
+    if place == "s3":
+        outputs = f"s3://{request.getfixturevalue('service').fresh_bucket()}/forking"
     with RunStore.open(tmp_path, outputs=outputs) as store:
         result = execute(forking, store)
         assert result.output_for_node("squares") == [0, 1, 4, 9, 16]

@@ -20,38 +20,14 @@ from runstore.outputs import requests
 from runstore.outputs.base import Found
 from runstore.outputs.remote import RemoteBase
 from runstore.outputs.s3 import S3Base
+from tests.object_stores.moto import Moto
 from tests.unit.jobs import chained
-
-SECRET = "the-secret-of-the-test"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[None]:
-    """A service on this machine, to which the environment leads."""
-    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "the-key-of-the-test",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name, value)
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-        yield
-        fsspec.get_filesystem_class("s3").clear_instance_cache()
-    server.stop()
 
 
 @pytest.fixture
-def bucket(service: None) -> str:
+def bucket(service: Moto) -> str:
     """A prefix of a new bucket."""
-    name = f"bucket-{secrets.token_hex(4)}"
-    fsspec.filesystem("s3", use_listings_cache=False).call_s3("create_bucket", Bucket=name)
-    return f"s3://{name}/some/prefix"
+    return f"s3://{service.fresh_bucket()}/some/prefix"
 
 
 def everything(url: str) -> list[Found]:
@@ -127,14 +103,14 @@ def test_a_url_that_is_none() -> None:
         list(probe("s3://"))
 
 
-def test_a_bucket_is_tried_whole(bucket: str) -> None:
+def test_a_bucket_is_tried_whole(bucket: str, service: Moto) -> None:
     """Conditional create and parts work, the missing check of checksums is told, no object and no secret stays."""
     result = CliRunner().invoke(cli, ["storage", "test", bucket, "--json"])
     assert result.exit_code == 0, result.output
     told = {one["name"]: one for one in json.loads(result.stdout)}
     assert {name for name, one in told.items() if one["verdict"] != "ok"} <= {"checksum"}
     assert told["multipart"]["fact"] == "9,437,000 bytes in parts"
-    assert SECRET not in result.output
+    assert service.secret not in result.output
     assert not everything(bucket)
     assert "multipart" not in verdicts(probe(bucket, quick=True))
 
