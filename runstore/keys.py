@@ -73,11 +73,6 @@ def _check_encoded(key: str) -> None:
         )
 
 
-def normal_form(key: str) -> str:
-    """What two keys share when they look alike but are different Unicode forms (K1 warns of such pairs)."""
-    return key if key.isascii() else unicodedata.normalize("NFC", key)
-
-
 def format_step_key(node: str, key_path: KeyPath = ()) -> str:
     """`echo`, `echo[a]`, `resize[cat.jpg][128]` (K2)."""
     if not key_path:

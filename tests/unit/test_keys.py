@@ -17,7 +17,6 @@ from runstore.keys import (
     escape_key,
     format_step_key,
     new_run_id,
-    normal_form,
     parse_step_key,
 )
 from tests.unit.strategies import NASTY_KEYS, key_paths, mapping_keys, names
@@ -154,12 +153,6 @@ def test_parsing_any_text_gives_a_step_or_a_refusal(text: str) -> None:
     except InvalidKey:
         return
     assert parse_step_key(format_step_key(node, key_path)) == (node, key_path)
-
-
-def test_forms_of_one_letter_are_two_keys_that_look_alike() -> None:
-    """K1: the two Unicode forms of é are two keys, which share their normal form."""
-    assert normal_form("é") == normal_form("e\u0301")
-    assert escape_key("é") != escape_key("e\u0301")
 
 
 def test_nasty_keys_are_all_distinct_when_shown() -> None:
