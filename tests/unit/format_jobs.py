@@ -1,4 +1,4 @@
-"""Jobs whose outputs are arrays, data frames, values of a user's type, and pickles."""
+"""Jobs whose outputs are arrays, data frames, and pickles."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,6 @@ import polars as pl
 import pyarrow as pa
 
 from execution import DynamicOut, DynamicOutput, Out, Output, job, op
-from runstore import serializer
 
 FRAME = pd.DataFrame({"city": ["Paris", "Oslo", "Paris"], "n": [1, 2, 3]})
 VALUES: dict[str, Any] = {
@@ -95,35 +94,6 @@ def joined(parts: list[np.ndarray], frames: list[pd.DataFrame]) -> pd.DataFrame:
 def pipeline() -> None:
     cities = by_city()
     joined(cities.map(numbers).collect(), cities.collect())
-
-
-class Polygon:
-    def __init__(self, *corners: int) -> None:
-        self.corners = corners
-
-
-@serializer("outline", extension="csv", types=(Polygon,))
-class Corners:
-    def encode(self, value: Polygon, declared: Any) -> bytes:
-        return ",".join(map(str, value.corners)).encode()
-
-    def decode(self, data: bytes, declared: Any) -> Polygon:
-        return Polygon(*map(int, data.split(b",")))
-
-
-@op
-def drawn() -> Polygon:
-    return Polygon(3, 4, 5)
-
-
-@op
-def measured(polygon: Polygon) -> int:
-    return sum(polygon.corners)
-
-
-@job
-def shapes() -> None:
-    measured(drawn())
 
 
 class Plain:

@@ -17,8 +17,9 @@ from execution.errors import DefinitionError
 from runstore import NotReadable, RunStore
 from runstore.exactness import same
 from tests.unit import format_jobs as jobs
+from tests.unit import outline_jobs
 
-FILE = Path(jobs.__file__)
+FILE = Path(outline_jobs.__file__)
 
 
 def outputs(store: RunStore, run: str) -> dict[str, Any]:
@@ -168,7 +169,7 @@ def test_a_result_without_the_serializer_says_which_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither a result nor anybody else guesses at bytes of a format that is not known."""
-    result = execute(jobs.shapes, tmp_path / "runs")
+    result = execute(outline_jobs.shapes, tmp_path / "runs")
     assert result.output_for_node("drawn").corners == (3, 4, 5)
     monkeypatch.setattr("runstore.outputs.serializers.by_name", {})
     monkeypatch.setattr("runstore.outputs.formats.registry.by_name", {})
