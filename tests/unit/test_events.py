@@ -1,5 +1,6 @@
 """The vocabulary of the log: every kind round-trips, and anything that is not of it is refused."""
 
+import functools
 import inspect
 import json
 import typing
@@ -18,6 +19,7 @@ from tests.unit.strategies import fields
 every_kind = pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
 
 
+@functools.cache  # hypothesis validates each strategy once, and as often as it is built
 def _of_kind(kind: type[Event]) -> st.SearchStrategy[Event]:
     return st.builds(kind, **{**fields(kind), **_fixed(kind)})
 
