@@ -21,6 +21,8 @@ SMALL_BYTES = 8192
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0)
 _TMPFILE: int = getattr(os, "O_TMPFILE", 0)
 """Linux: opens a file in a folder, without a name there."""
+_CREATE_UNNAMED = _TMPFILE | os.O_WRONLY | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_CLOEXEC
 
 
 class LocalBase:
@@ -61,7 +63,7 @@ class LocalBase:
     def _write_unnamed(self, folder: str, target: str, data: bytes) -> bool:
         """Write a file, then name it; False where this disk cannot, or there is one of that name."""
         try:
-            fd = os.open(folder, _TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            fd = os.open(folder, _CREATE_UNNAMED, 0o600)
             try:
                 _write_all(fd, data, target)
                 # With a folder's descriptor, of no use to an absolute path, Python follows the link to the file.
@@ -111,7 +113,7 @@ class LocalBase:
     def read(self, path: str, offset: int = 0, size: int | None = None) -> bytes:
         """The bytes under `path`, or a range of them; raises OutputMissing where there is no file."""
         try:
-            fd = os.open(f"{self.root}/{path}", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{self.root}/{path}", _READ)
             try:
                 if size is not None:
                     return os.pread(fd, size, offset)
