@@ -225,7 +225,7 @@ class ClusterPool:
         address = sent.member.hello.address
         if self._roster.members.get(address) is sent.member:
             self._lose(Gone(address, "has lost what it had open"))
-            self._roster.introduce(address)
+            self._roster.introduce_again(address)
 
     def _cancelled(self, what: str | int) -> None:
         """Its worker is about to be restarted, and would take what it gets now with it."""
@@ -257,6 +257,8 @@ class ClusterPool:
             self._lost(report.batch, "has told something that did not arrive")
             return
         sent.heard[0] += 1
+        if report.lines:
+            self._roster.has_told(sent.member)
         for line in report.lines:
             self._read_line(report.batch, sent, line)
         if report.back_from == 0:

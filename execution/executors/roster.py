@@ -61,6 +61,8 @@ class Roster:
         """Address of a member that gets nothing for now -> until when."""
         self._later: dict[str, float] = {}
         """Address of a worker that is introduced anew unless it goes -> when."""
+        self._again: set[str] = set()
+        """Workers that were introduced anew, and have run nothing since."""
         self._threads = 0
 
     def welcome(self, within_s: float, hear: Callable[[float], None]) -> None:
@@ -103,6 +105,21 @@ class Roster:
     def introduce_later(self, address: str) -> None:
         """Have it introduced after a while, if it is there still."""
         self._later[address] = perf_counter() + ASIDE_S
+
+    def introduce_again(self, address: str) -> None:
+        """Have a worker introduced anew that has lost what it had open: at once, unless it loses that each time."""
+        if address in self._again:
+            _log.warning(
+                "worker %s loses each time what it has open; it is left alone for a while", address
+            )
+            self.introduce_later(address)
+        else:
+            self._again.add(address)
+            self.introduce(address)
+
+    def has_told(self, member: Member) -> None:
+        """A worker has run something."""
+        self._again.discard(member.hello.address)
 
     def introduce_due(self) -> None:
         """Introduce those whose time has come."""

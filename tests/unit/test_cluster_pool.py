@@ -264,6 +264,32 @@ def test_a_batch_without_a_session_goes_out_again(pool: Pool) -> None:
     assert isinstance(told.events[-1], StepSucceeded)
 
 
+def test_a_worker_that_never_keeps_its_session_is_not_introduced_without_end(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once at once, then after a while; one that has run something is trusted again."""
+    now = [0.0]
+    monkeypatch.setattr(roster, "perf_counter", lambda: now[0])
+
+    def vanish() -> list[str]:
+        """The session of the last batch's worker is gone; who was introduced by then."""
+        pool.hear()
+        pool.hear(no_session(pool.script.sent[-1][1]))
+        pool.hear()
+        return pool.script.introduced
+
+    pool.hear(Gone("b", "has left"))
+    pool.submit(2)
+    assert vanish() == ["a", "b", "a"]
+    assert vanish() == ["a", "b", "a"]
+    now[0] += roster.ASIDE_S
+    pool.hear()
+    pool.hear()
+    assert pool.script.introduced == ["a", "b", "a", "a"]
+    assert len(pool.hear(ends(pool.script.sent[-1][1], 0, [0]))) == 1
+    assert vanish() == ["a", "b", "a", "a", "a"]
+
+
 def test_a_batch_that_ends_without_a_word_is_lost(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
