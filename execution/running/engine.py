@@ -7,7 +7,6 @@ the same loop, begun from what the log holds. Everything that arrives from worke
 import contextlib
 import datetime as dt
 import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from math import inf
@@ -17,13 +16,10 @@ from msgspec import structs
 from execution.definition.job import JobDefinition
 from execution.errors import (
     CodeChanged,
-    ExpansionChanged,
-    OutputNotReproduced,
     ResourceFailed,
     WorkerLost,
 )
 from execution.executors.base import Executor
-from execution.planning.resume_plan import has_read
 from execution.planning.scheduler import Decision, Scheduler
 from execution.running.brief import Brief
 from execution.running.context import OpContext
@@ -31,33 +27,28 @@ from execution.running.control import Control
 from execution.running.hook_calls import HookCalls
 from execution.running.inputs import InputLost, InputResolver
 from execution.running.limits import Limits
+from execution.running.lost_outputs import LostOutputs
 from execution.running.termination import Interrupts
 from execution.running.told import Told
 from runstore import failpoints
 from runstore.errors import RunStoreError, StorageFailed
 from runstore.keys import format_step_key, parse_step_key
 from runstore.log.events import (
-    STORES,
     AnyEvent,
-    DynamicOutputStored,
-    ExpansionSealed,
     HookFailed,
     HookSucceeded,
-    OutputStored,
     RunCancelled,
     RunFailed,
     RunSucceeded,
-    StepInvalidated,
     StepRetried,
     StepSkipped,
     StepStarted,
 )
 from runstore.log.expanded import StepId
-from runstore.log.graph import Level, Node
+from runstore.log.graph import Node
 from runstore.log.recorder import GROUP_S, Recorder
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
-from runstore.log.transitions import PENDING, RUNNING, SUCCEEDED, WAITING
 from runstore.outputs.output_store import OutputStore
 
 NAP_S = 0.1
@@ -95,9 +86,7 @@ class Engine:
         self._due: dt.datetime | None = None
         """When the first of the waiting steps is due that were not at the last look."""
         self._awaited: dt.datetime | None = None
-        self._losses: Counter[tuple[str, str]] = Counter()
-        self._put_off: list[tuple[str, InputLost]] = []
-        """Readers whose inputs are lost, and are outputs of steps that run again already."""
+        self._lost = LostOutputs(recorder, outputs)
         self._brief = Brief.of(recorder.state, job)
         graph = recorder.state.graph
         tags = {node.name: self._brief.tags_of(node.name) for node in graph.nodes}
@@ -253,7 +242,7 @@ class Engine:
         if told.lost is not None:
             self._input_lost(told.step_key, told.lost)
         for event in told.events if told.wait_s is None else _with_due(told.events, told.wait_s):
-            self._append(self._reproduced(event) if self._state.lost else event)
+            self._append(self._lost.reproduced(event) if self._state.lost else event)
         if told.is_last and self._job.hooks:
             due = self._hook_calls.due(_step(told.step_key), told)
             if due is not None:
@@ -261,9 +250,8 @@ class Engine:
         if told.wait_s is not None:
             step = _step(told.step_key)
             self._scheduler.wait(step, self._state.waiting[step])
-        if told.is_last and self._put_off:
-            put_off, self._put_off = self._put_off, []
-            for step_key, loss in put_off:
+        if told.is_last and self._lost.put_off:
+            for step_key, loss in self._lost.take_put_off():
                 self._input_lost(step_key, loss)
         if not told.is_last and self._recorder.is_due():
             self._recorder.commit()
@@ -275,86 +263,14 @@ class Engine:
         self._control.progressed(self._state)
 
     def _input_lost(self, step_key: str, loss: InputLost) -> None:
-        """Lost bytes are made again by the step that made them; the reader waits for it (rule R6).
-
-        Several readers may find losses at a time: one that concerns a step which runs again already is looked at when
-        that has ended.
-        """
-        stored = [(seq, self._stored(seq)) for seq in loss.seqs]
-        if any(self._state.status(_step(event.step)) in (RUNNING, WAITING) for _, event in stored):
-            self._put_off.append((step_key, loss))
-            return
-        for seq, event in stored:
-            if self._is_made_again(seq, event):
-                continue
-            lost = (event.step, _label(event))
-            self._losses[lost] += 1
-            if self._losses[lost] > 1:  # made again and lost again: no third time
-                raise loss.error
-            self._append(invalidation_of(event))
-        node = _step(step_key).node
-        self._append(StepInvalidated(node=node, steps=(step_key,), reason="input lost"))
-        self._recorder.commit()
-        self._scheduler.rebuild()
-
-    def _stored(self, seq: int) -> OutputStored | DynamicOutputStored:
-        event = self._recorder.event(seq)
-        assert isinstance(event, STORES)
-        return event
-
-    def _is_made_again(self, seq: int, event: OutputStored | DynamicOutputStored) -> bool:
-        """True where another reader has said before that this output is lost."""
-        step = _step(event.step)
-        if self._state.status(step) not in (SUCCEEDED, PENDING):
-            return True  # it has failed at making it
-        if _label(event) in self._state.lost.get(step, ()):
-            return True
-        return self._kept_seq(step, event) != seq
-
-    def _kept_seq(self, step: StepId, event: OutputStored | DynamicOutputStored) -> int:
-        """The seq under which an output of that name stands, 0 where there is none."""
-        if isinstance(event, DynamicOutputStored):
-            level = Level(step.node, event.output)
-            return self._state.piece_seq(level, step.key_path, event.mapping_key)
-        return self._state.kept_seq(step, event.output)
-
-    def _reproduced(self, event: AnyEvent) -> AnyEvent:
-        """A step that runs again for lost bytes must give the same keys and, if they were used, the same bytes."""
-        if not isinstance(event, OutputStored | DynamicOutputStored | ExpansionSealed):
-            return event
-        step = _step(event.step)
-        lost = self._state.lost.get(step)
-        if lost is None:
-            return event
-        if not isinstance(event, ExpansionSealed):
-            return self._with_used_bytes(event, step) if _label(event) in lost else event
-        expansion = self._state.expansion(Level(step.node, event.output), step.key_path)
-        if expansion is not None and expansion.digest != event.keys_digest:
-            raise ExpansionChanged(
-                f"step {event.step!r} ran again for lost bytes and yielded {event.count:,} keys under "
-                f"{event.output!r} that are not the {len(expansion):,} sealed ones in order; "
-                "make it yield them again, restore the lost files, or start a new run"
-            )
-        return event
-
-    def _with_used_bytes(
-        self, event: OutputStored | DynamicOutputStored, step: StepId
-    ) -> OutputStored | DynamicOutputStored:
-        key = event.mapping_key if isinstance(event, DynamicOutputStored) else None
-        old = self._kept_seq(step, event)
-        stored = self._stored(old) if old else event
-        if stored.reference.sha256 == event.reference.sha256:
-            return event
-        reader = has_read(self._state, step, event.output, key)
-        if reader is None:
-            return event
-        if self._outputs.is_there(stored.reference, deep=True):  # restored meanwhile from a copy
-            return structs.replace(event, reference=stored.reference)
-        raise OutputNotReproduced(
-            f"step {event.step!r} ran again for the lost output {_label(event)!r} and gave other bytes, but "
-            f"'{reader}' has succeeded with the lost ones; restore {self._outputs.address(stored.reference)} "
-            "from a copy, or start a new run"
-        )
+        """Lost bytes are made again by the step that made them; the reader waits for it (rule R6)."""
+        is_new = False
+        for event in self._lost.invalidations(step_key, loss):
+            self._append(event)
+            is_new = True
+        if is_new:
+            self._recorder.commit()
+            self._scheduler.rebuild()
 
     # Ending
 
@@ -390,19 +306,6 @@ def _with_due(events: Sequence[AnyEvent], wait_s: float) -> list[AnyEvent]:
     assert isinstance(retried, StepRetried)
     due = utc_now() + dt.timedelta(seconds=wait_s)
     return [*before, structs.replace(retried, due=due)]
-
-
-def invalidation_of(*events: OutputStored | DynamicOutputStored) -> StepInvalidated:
-    """What makes a step run again whose outputs were lost; `events`: those that stored them."""
-    step = events[0].step
-    lost = tuple(_label(event) for event in events)
-    return StepInvalidated(node=_step(step).node, steps=(step,), reason="output lost", lost=lost)
-
-
-def _label(event: OutputStored | DynamicOutputStored) -> str:
-    if isinstance(event, DynamicOutputStored):
-        return str(StepId(event.output, (event.mapping_key,)))
-    return event.output
 
 
 def _is_of_hook(told: Told) -> bool:

@@ -26,7 +26,8 @@ from execution.planning.resume_plan import (
 from execution.running.adoption import take_rest
 from execution.running.control import Control, NoControl
 from execution.running.direct import invoke
-from execution.running.engine import Engine, invalidation_of
+from execution.running.engine import Engine
+from execution.running.lost_outputs import invalidation_of
 from execution.running.result import RunResult
 from execution.running.termination import Interrupts, unwound_by_sigterm
 from runstore.errors import ConfigError, RunStoreError
