@@ -10,9 +10,8 @@ from execution import DynamicOut, DynamicOutput, execute, job, op, resume
 from runstore import OutputCorrupted, RunStore
 from runstore.log.events import STORES, StepInvalidated
 from runstore.testing import Failpoint, armed, in_fork
-from tests.acceptance.test_object_stores import lead_to
 from tests.acceptance.twenty_clones import EXPECTED, RUN, Scene
-from tests.object_stores.client import filesystem, objects
+from tests.object_stores.client import filesystem, lead_to, objects
 from tests.object_stores.moto import Moto
 from tests.object_stores.rclone import Rclone
 

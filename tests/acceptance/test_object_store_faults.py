@@ -18,10 +18,9 @@ from runstore.log.events import StepSucceeded
 from runstore.outputs import requests
 from runstore.outputs.s3 import S3Base
 from runstore.testing import Failpoint, armed
-from tests.acceptance.test_object_stores import lead_to
 from tests.acceptance.three_stages import finished_steps
 from tests.acceptance.twenty_clones import EXPECTED, RUN, Scene, assert_whole, values
-from tests.object_stores.client import objects, unfinished_uploads
+from tests.object_stores.client import lead_to, objects, unfinished_uploads
 from tests.object_stores.ministack import Ministack
 from tests.object_stores.moto import Moto
 from tests.object_stores.proxy import (

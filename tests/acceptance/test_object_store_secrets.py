@@ -12,8 +12,8 @@ import pytest
 from execution import RunResult, plan_resume
 from runstore import RunStore
 from tests.acceptance import leaking_job
-from tests.acceptance.test_object_stores import ROOT, lead_to
-from tests.object_stores.client import objects
+from tests.acceptance.test_object_stores import ROOT
+from tests.object_stores.client import lead_to, objects
 from tests.object_stores.moto import Moto
 from tests.object_stores.proxy import Proxy
 from tests.object_stores.rclone import Rclone
