@@ -22,3 +22,9 @@ __all__ = [
 # containers do, each of these would compile both packages anew: half of what it costs to start one.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`, one more than there are cores: much of what tests do is to wait, for disks and for processes."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return 1 + (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1)
