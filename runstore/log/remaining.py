@@ -11,14 +11,12 @@ from collections.abc import Iterator
 import msgspec
 
 from runstore.keys import KeyPath
+from runstore.log.blocked import blocked_by
 from runstore.log.events import Counts
 from runstore.log.expanded import StepId
-from runstore.log.graph import FromCollect, Level, Node, Wire
+from runstore.log.graph import Node
 from runstore.log.state import RunState
-from runstore.log.transitions import FAILED, PENDING, SKIPPED, STATUS_NAMES, SUCCEEDED, WHY_NAMES
-
-_Keys = frozenset[tuple[int, str]]
-"""Keys at places of a key path: what a set of steps has in common."""
+from runstore.log.transitions import PENDING, SKIPPED, STATUS_NAMES, WHY_NAMES
 
 
 class NodeProgress(msgspec.Struct, frozen=True):
@@ -54,13 +52,7 @@ class Remaining:
 
     def __init__(self, state: RunState) -> None:
         self._state = state
-        self._stuck: dict[str, set[KeyPath]] = {}
-        """Node -> key paths of its failed and blocked steps."""
-        self._blocked: dict[str, set[KeyPath]] = {}
-        for step in state.failures:
-            self._stuck.setdefault(step.node, set()).add(step.key_path)
-        for node in state.graph.nodes if state.failures else ():
-            self._find_blocked(node)
+        self._blocked = blocked_by(state, state.failures)
 
     def nodes(self) -> list[NodeProgress]:
         """Every node in definition order."""
@@ -121,7 +113,7 @@ class Remaining:
             yield (), True
             return
         maker = self._state.maker(node, path)
-        if not self._holds(maker):
+        if not self._state.holds(maker):
             if self._state.status(maker) != SKIPPED:
                 yield path, False
         elif len(path) == len(node.scope) - 1:
@@ -130,15 +122,6 @@ class Remaining:
             expansion = self._state.expansion_under(node, path)
             for key in expansion.ordered_keys() if expansion else ():
                 yield from self._prefixes(node, (*path, key))
-
-    def _holds(self, producer: StepId) -> bool:
-        status = self._state.status(producer)
-        return status == SUCCEEDED or (status != FAILED and producer in self._state.lost)
-
-    def _exists(self, node: Node, step: StepId) -> bool:
-        """True when all that a clone stems from holds; false for what a producer that runs again has left behind."""
-        depths = range(len(node.scope))
-        return all(self._holds(self._state.maker(node, step.key_path[:at])) for at in depths)
 
     def _why(self, step: StepId) -> int:
         place = self._state.find(step)
@@ -168,39 +151,6 @@ class Remaining:
     def counts(self) -> Counts:
         """Node -> state -> number of steps, as the run's last event carries them: what waits is pending then."""
         return {progress.node: _without_waits(progress.states) for progress in self.nodes()}
-
-    # Blocked: a source has failed, or is itself blocked
-
-    def _find_blocked(self, node: Node) -> None:
-        common = {keys for wire in self._state.graph.wires[node.name] for keys in self._stops(wire)}
-        blocked = {
-            step.key_path
-            for keys in common
-            for step in self._state.sealed_steps(node, dict(keys))
-            if self._state.status(step) == PENDING and self._exists(node, step)
-        }
-        if blocked:
-            self._blocked[node.name] = blocked
-            self._stuck.setdefault(node.name, set()).update(blocked)
-
-    def _stops(self, wire: Wire) -> Iterator[_Keys]:
-        """What the readers have in common that a wire keeps from running: for each stuck step that it reads, and each
-        stuck step whose keys its collect goes over.
-        """
-        at = dict(zip(wire.scope, wire.at, strict=True))
-        makers = (
-            [self._state.graph.by_name[one.level.node] for one in wire.source.over]
-            if isinstance(wire.source, FromCollect)
-            else []
-        )
-        for producer in (wire.producer, *makers):
-            for path in self._stuck.get(producer.name, ()):
-                yield _in_common(producer.scope, path, at)
-
-
-def _in_common(scope: tuple[Level, ...], path: KeyPath, at: dict[Level, int]) -> _Keys:
-    pairs = zip(scope, path, strict=True)
-    return frozenset((at[level], key) for level, key in pairs if level in at)
 
 
 def _without_waits(states: dict[str, int]) -> dict[str, int]:

@@ -28,8 +28,9 @@ from runstore.log.events import (
     StepSucceeded,
 )
 from runstore.log.expanded import ExpandedGraph, StepId
-from runstore.log.graph import Graph, Level
+from runstore.log.graph import Graph, Level, Node
 from runstore.log.transitions import (
+    FAILED,
     FAILED_BEFORE,
     INTERRUPTED,
     INVALIDATED,
@@ -98,6 +99,16 @@ class StepStates(ExpandedGraph):
         expansion = self.expansion(level, producer_path)
         slot = None if expansion is None else expansion.keys.get(key)
         return 0 if expansion is None or slot is None else expansion.seqs[slot]
+
+    def holds(self, maker: StepId) -> bool:
+        """True for a step whose keys stand: it has succeeded, or runs again for lost bytes alone (rule R6)."""
+        status = self.status(maker)
+        return status == SUCCEEDED or (status != FAILED and maker in self.lost)
+
+    def exists(self, node: Node, step: StepId) -> bool:
+        """True when all that a clone stems from holds; false for what a producer that runs again has left behind."""
+        depths = range(len(node.scope))
+        return all(self.holds(self.maker(node, step.key_path[:at])) for at in depths)
 
     def _stores(self, seq: int) -> bool:
         """True for the seq of an event that stored an output."""
