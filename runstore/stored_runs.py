@@ -1,7 +1,7 @@
 """The runs of a store, and what their logs say: questions, put to the log as it stands on disk. Nothing here writes."""
 
 import datetime as dt
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -149,7 +149,7 @@ class StoredRuns:
         )
         return [(seq, decode(body, run_id, seq)) for seq, body in rows.fetchall()]
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> Cursor:
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> Cursor:
         """The rows of a reading statement on the log, for questions that its indexes or its views answer."""
         return self._reading().query(sql, parameters)
 

@@ -144,12 +144,24 @@ def measured(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, str, s
             yield f"view {view}", f"{took / steps * 1e5:.2f} s per 100,000 steps", "≤ 1 s"
     with RunStore.open(made_half(folder, most), must_exist=True) as store:
         (row,) = key_grid(store, RUN, ops=["inc"], status=["pending"], limit=1).rows
-        step = format_step_key("inc", row.key_path)
+        step, middle = format_step_key("inc", row.key_path), f"*{most // 4 + 7}"
         for name, ask, target in (
             ("explain of a pending clone", lambda: explain(store, RUN, step), "≤ 50 ms"),
             ("explain of a pending collect", lambda: explain(store, RUN, "total"), "≤ 50 ms"),
             ("keys of a crashed run, a page", lambda: key_grid(store, RUN), "≤ 100 ms"),
+            ("the same of one op", lambda: key_grid(store, RUN, ops=["inc"]), "≤ 100 ms"),
             ("keys --retried", lambda: key_grid(store, RUN, retried=True), "≤ 100 ms"),
+            (
+                "keys --status pending",
+                lambda: key_grid(store, RUN, ops=["inc"], status=["pending"]),
+                "",
+            ),
+            ("keys --like, none", lambda: key_grid(store, RUN, like="none*"), "≤ 100 ms"),
+            (
+                "keys --like, one in the middle",
+                lambda: key_grid(store, RUN, like=middle),
+                "≤ 100 ms",
+            ),
         ):
             yield name, f"{1e3 * best(ask):.1f} ms", target
     directory = made_list(folder)

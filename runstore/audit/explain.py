@@ -1,14 +1,19 @@
 """Why a step ran, ran again, was reused, or will run: one sentence, and the events that it rests on."""
 
 import datetime as dt
+from collections.abc import Callable, Iterator
+from functools import cache
 from operator import itemgetter
 
 import msgspec
 
+from runstore.audit.census import Census
+from runstore.audit.counted import Counted
 from runstore.audit.history import History
-from runstore.audit.lookup import Lookup
+from runstore.audit.lookup import Lookup, TooMany
+from runstore.audit.sifted import Sifted
 from runstore.audit.step_story import Fact, Story, shown_time
-from runstore.audit.waiting_for import Folded, LookedUp, Run, TooMany, culprit, waits_for
+from runstore.audit.waiting_for import Folded, LookedUp, Run, culprit, waits_for
 from runstore.log.codec import decode
 from runstore.log.events import AnyEvent
 from runstore.log.expanded import StepId
@@ -43,7 +48,8 @@ class Explanation(msgspec.Struct, frozen=True):
 def explain(store: RunStore, run: str, step: str) -> Explanation:
     """Why the step ran, was reused, or will run. Raises RunNotFound, StepNotFound.
 
-    All is looked up, but what a step waits for where that are many steps: then the whole log is read.
+    All is looked up; what a step waits for is counted where that are many steps, or read from the whole log where it
+    cannot be counted.
     """
     summary = store.run(run)
     look = Lookup(store, summary.run_id)
@@ -55,7 +61,8 @@ def explain(store: RunStore, run: str, step: str) -> Explanation:
     if not look.is_sealed(known):
         status, because = "orphan", _ORPHAN
     elif history.status == PENDING:
-        status, because = _of_pending(look, known, story, alive=alive)
+        upto = summary.events if alive else None
+        status, because = _of_pending(look, known, story, upto, alive=alive)
     else:
         status = STATUS_NAMES[history.status]
         status = "interrupted" if status == "running" and not alive else status
@@ -79,12 +86,27 @@ def _said_of_pieces(look: Lookup, step: StepId) -> list[tuple[int, AnyEvent]]:
     return [(seq, decode(body, look.run_id, seq)) for seq, body in rows]
 
 
-def _of_pending(look: Lookup, step: StepId, story: Story, *, alive: bool) -> tuple[str, str]:
+def _of_pending(
+    look: Lookup, step: StepId, story: Story, upto: int | None, *, alive: bool
+) -> tuple[str, str]:
     """(status, because) of a step that is pending or blocked."""
-    try:
-        return _undone(LookedUp(look), step, story, alive=alive)
-    except TooMany:
-        return _undone(Folded(look.store.state(look.run_id)), step, story, alive=alive)
+    for run in _ways(look, step, upto):
+        try:
+            return _undone(run(), step, story, alive=alive)
+        except TooMany:
+            continue
+    raise AssertionError("a fold is not refused")
+
+
+def _ways(look: Lookup, step: StepId, upto: int | None) -> Iterator[Callable[[], Run]]:
+    """How a run may be known, the shortest first."""
+    census = cache(lambda: Census(look, upto))
+    needed = look.graph.upstream(step.node)
+    failing = [node for node in look.graph.nodes if node.name in needed]
+    yield lambda: LookedUp(look, upto)
+    yield lambda: Sifted(look, census())
+    yield lambda: Counted(look, census(), failing)
+    yield lambda: Folded(look.store.state(look.run_id))
 
 
 def _undone(run: Run, step: StepId, story: Story, *, alive: bool) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """Keys against ops: how each clone of each op stands, page by page, with the counts of all.
 
 A row is a key path, a column an op that is cloned for its levels; ops that are not cloned share the first row. A page
-of a run that has ended is looked up; of any other the whole log is read once, since nothing in it says yet how many
-steps stand how, and so it is where rows that fit the filters are rare. Both give the same rows.
+is looked up; how many steps stand how is said by the last event of a run that has ended, and counted in the index of
+any other. The whole log is read where that cannot be counted, and where rows that fit the filters are rare and cannot
+be found otherwise. Both give the same rows.
 """
 
 from collections.abc import Collection, Iterator
@@ -11,9 +12,12 @@ from itertools import dropwhile, islice
 
 import msgspec
 
-from runstore.audit.keys import find_node
-from runstore.audit.lookup import Lookup
-from runstore.audit.waiting_for import LookedUp, TooMany
+from runstore.audit.census import Census
+from runstore.audit.counted import Counted, counted
+from runstore.audit.keys import KEY_STATES, find_node
+from runstore.audit.lookup import Lookup, Narrowing, TooMany
+from runstore.audit.narrowing import Like, retried, standing, towards, were_started_again
+from runstore.audit.waiting_for import LookedUp
 from runstore.keys import KeyPath, format_step_key, parse_step_key
 from runstore.log.events import Counts, RunSucceeded, StepInvalidated
 from runstore.log.expanded import StepId
@@ -26,6 +30,7 @@ from runstore.store import RunStore
 PAGE = 50
 _LOOKED_THROUGH = 400
 """Rows that do not fit the filters before folding the log is the shorter way to those that do."""
+_UNSETTLED = frozenset(KEY_STATES) - {"succeeded", "skipped", "orphan"}
 
 
 class Cell(msgspec.Struct, frozen=True):
@@ -106,7 +111,8 @@ def key_grid(
         find_node(look.frame, op)
     alive = summary.status == "running"
     try:
-        page, counts = _page_looked_up(look, wanted, after, limit)
+        upto = summary.events if alive else None
+        page, counts = _page_looked_up(look, wanted, after, limit, alive=alive, upto=upto)
     except TooMany:
         page, counts = _page_folded(store.state(summary.run_id), wanted, after, limit, alive=alive)
     more = page[limit - 1].cursor if len(page) > limit else None
@@ -114,24 +120,37 @@ def key_grid(
 
 
 def _page_looked_up(
-    look: Lookup, wanted: Filter, after: str | None, limit: int
+    look: Lookup,
+    wanted: Filter,
+    after: str | None,
+    limit: int,
+    *,
+    alive: bool = False,
+    upto: int | None = None,
 ) -> tuple[list[GridRow], Counts]:
-    """Of a run whose last event says how many steps stand how; raises TooMany where it does not, or rows are rare."""
-    ended = look.frame.ended
-    if ended is None:
-        raise TooMany
-    if not isinstance(ended, RunSucceeded) and any(
-        isinstance(e, StepInvalidated) for _, e in look.wide
-    ):
-        raise TooMany  # there may be orphans, of which the last event says nothing
-    counts = {op: _states(states, 0, alive=False) for op, states in ended.counts.items()}
+    """Each row by the index; raises TooMany where that cannot say it, or where rows that fit are rare."""
+    run, states = _run(look, upto)
+    counts = {op: _states(of_op, 0, alive=alive) for op, of_op in states.items()}
     of_ops = [counts.get(op, {}) for op in wanted.ops or counts]
     if wanted.status and not any(wanted.status & set(states) for states in of_ops):
         return [], counts
-    rows = _looked_up(look, wanted, after)
+    rows = _looked_up(look, run, wanted, after, counts, alive=alive)
     if wanted.looks_at_cells:
         rows = _some(rows, limit + _LOOKED_THROUGH)
     return list(islice((row for row in rows if wanted.wants(row)), limit + 1)), counts
+
+
+def _run(look: Lookup, upto: int | None) -> tuple[LookedUp, Counts]:
+    """A run and its counts: those of its last event, or counted where that has none."""
+    ended = look.frame.ended
+    if ended is None:
+        return counted(look, upto=upto)
+    if isinstance(ended, RunSucceeded):
+        return LookedUp(look), ended.counts
+    if any(isinstance(event, StepInvalidated) for _, event in look.wide):
+        raise TooMany  # there may be orphans, of which the last event says nothing
+    failing = [node for node in look.graph.nodes if ended.counts.get(node.name, {}).get("failed")]
+    return Counted(look, Census(look), failing), ended.counts
 
 
 def _page_folded(
@@ -152,10 +171,7 @@ def _some(rows: Iterator[GridRow], most: int) -> Iterator[GridRow]:
 
 
 def _states(states: dict[str, int], orphans: int, *, alive: bool) -> dict[str, int]:
-    named = {
-        "interrupted" if state == "running" and not alive else state: count
-        for state, count in states.items()
-    }
+    named = {_shown(state, alive=alive): count for state, count in states.items()}
     return {**named, "orphan": orphans} if orphans else named
 
 
@@ -185,22 +201,73 @@ def _from(after: str | None, groups: list[Group]) -> Iterator[tuple[Group, KeyPa
             yield group, path
 
 
-def _looked_up(look: Lookup, wanted: Filter, after: str | None) -> Iterator[GridRow]:
+def _looked_up(
+    look: Lookup,
+    run: LookedUp,
+    wanted: Filter,
+    after: str | None,
+    counts: Counts,
+    *,
+    alive: bool,
+) -> Iterator[GridRow]:
     for group, behind in _from(after, _groups(look.graph, wanted.ops)):
-        for path in look.paths(group[2][0], {}, behind or ()):
+        nodes = group[2]
+        narrowing = _narrowing(look, run, wanted, nodes, counts)
+        for path in look.paths(nodes[0], {}, behind or (), narrowing=narrowing):
             if wanted.like is None or any(fnmatchcase(key, wanted.like) for key in path):
-                run = LookedUp(look)
-                yield _row(group, path, [_cell(look, run, node, path) for node in group[2]])
+                yield _row(
+                    group, path, [_cell(look, run, node, path, alive=alive) for node in nodes]
+                )
 
 
-def _cell(look: Lookup, run: LookedUp, node: Node, path: KeyPath) -> Cell:
+def _narrowing(
+    look: Lookup, run: LookedUp, wanted: Filter, nodes: tuple[Node, ...], counts: Counts
+) -> Narrowing | None:
+    """Where the rows of these nodes lie that fit; None: anywhere."""
+    found: list[KeyPath] | None = None
+    if wanted.retried:
+        found = retried(look, _retried(look, run, nodes))
+    elif wanted.status:
+        fitting = [node for node in nodes if wanted.status & set(counts.get(node.name, ()))]
+        found = _standing(look, run, fitting, wanted.status) if nodes[0].scope else None
+    if found is not None:
+        return towards(nodes[0].scope, found)
+    return Like(look, nodes[0], wanted.like) if wanted.like is not None else None
+
+
+def _standing(
+    look: Lookup, run: LookedUp, nodes: list[Node], status: frozenset[str]
+) -> list[KeyPath] | None:
+    """The steps of mapped nodes that may stand so; None where these may be any."""
+    if not isinstance(run, Counted):
+        return standing(look, nodes, status)
+    found = standing(look, nodes, status - {"blocked"})
+    if found is None:
+        return run.unsettled(nodes) if status <= _UNSETTLED else None
+    blocked = nodes if "blocked" in status else ()
+    return [*found, *(path for node in blocked for path in run.blocked.get(node.name, ()))]
+
+
+def _retried(look: Lookup, run: LookedUp, nodes: tuple[Node, ...]) -> list[Node]:
+    """The nodes whose steps may have had more than one attempt."""
+    if were_started_again(look) or not isinstance(run, Counted):
+        return list(nodes)
+    return [node for node in nodes if run.may_have_retried(node)]
+
+
+def _cell(look: Lookup, run: LookedUp, node: Node, path: KeyPath, *, alive: bool) -> Cell:
     step = StepId(node.name, path)
     history = look.history(step)
     attempts = history.last.attempt if history.last else 0
-    if history.status == PENDING and run.is_blocked(step):
-        return Cell(node.name, "blocked", attempts)
     status = STATUS_NAMES[history.status]
-    return Cell(node.name, "interrupted" if status == "running" else status, attempts)
+    if history.status == PENDING and run.is_blocked(step):
+        status = "blocked"
+    return Cell(node.name, _shown(status, alive=alive), attempts)
+
+
+def _shown(status: str, *, alive: bool) -> str:
+    """A state as it is shown: what ran when its executor died was interrupted."""
+    return "interrupted" if status == "running" and not alive else status
 
 
 def _folded(
@@ -224,7 +291,7 @@ def _of_state(state: RunState, remaining: Remaining, step: StepId, *, alive: boo
     status = remaining.state_of(step)
     place = state.find(step)
     attempts = place[0].attempts[place[1]] if place else 0
-    return Cell(step.node, "interrupted" if status == "running" and not alive else status, attempts)
+    return Cell(step.node, _shown(status, alive=alive), attempts)
 
 
 def _row(group: Group, path: KeyPath, cells: list[Cell]) -> GridRow:

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import dropwhile
 from operator import itemgetter
+from typing import NamedTuple, Protocol
+
+import msgspec
 
 from runstore.audit.history import History
 from runstore.audit.keys import find_node, find_step
@@ -42,8 +45,31 @@ _KEYS_WALKED = """
 SELECT seq, key FROM events WHERE +run = ? AND +step = ? AND +key IS NOT NULL AND row_id > ? AND row_id < ?
 ORDER BY row_id"""
 _SPARSE = 4
+# Of these keys the ones that are like a glob or named: so few that sorting them costs nothing.
+_KEYS_CHOSEN = """
+SELECT seq, key FROM events WHERE run = ? AND step = ? AND key IS NOT NULL AND row_id > ? AND row_id < ?
+AND (key GLOB ? OR key IN (SELECT value FROM json_each(?))) ORDER BY row_id"""
 
 Rows = list[tuple[int, AnyEvent]]
+
+
+class TooMany(Exception):
+    """So much would have to be looked up that the whole log is better read at once."""
+
+
+class Choice(NamedTuple):
+    """The keys of one expansion that may lead on."""
+
+    like: str | None
+    """A glob of SQLite's; None: none but the named."""
+    names: frozenset[str]
+
+
+class Narrowing(Protocol):
+    """What a walk over the key paths of a node asks."""
+
+    def after(self, path: KeyPath) -> Choice | None:
+        """The keys to go on with behind the begin of a key path; None: all."""
 
 
 class Lookup:
@@ -120,17 +146,30 @@ class Lookup:
         ]
         return self.history(maker, upto).piece_seq(stored, level.output, key)
 
-    def keys(self, level: Level, maker_path: KeyPath, upto: int | None = None) -> Iterator[str]:
-        """The keys that a dynamic output was last sealed with, in their order."""
+    def keys(
+        self,
+        level: Level,
+        maker_path: KeyPath,
+        upto: int | None = None,
+        choice: Choice | None = None,
+    ) -> Iterator[str]:
+        """The keys that a dynamic output was last sealed with, in their order; or just those of a choice."""
         maker = StepId(level.node, maker_path)
         successes = self.history(maker, upto).successes
         if not successes:
             return
         last = successes[-1]
-        between = (row_id(self.number, last.started), row_id(self.number, last.seq))
-        sealed = sum(seal.count for one in self.history(maker, upto).attempts for seal in one.seals)
-        sql = _KEYS_WALKED if last.seq - last.started <= _SPARSE * (sealed + 1) else _KEYS
-        rows = self.store.query(sql, (self.number, str(maker), *between))
+        asked = (
+            self.number, str(maker), row_id(self.number, last.started), row_id(self.number, last.seq),
+        )  # fmt: skip
+        if choice is not None:
+            names = msgspec.json.encode(list(choice.names)).decode()
+            rows = self.store.query(_KEYS_CHOSEN, (*asked, choice.like, names))
+        else:
+            attempts = self.history(maker, upto).attempts
+            sealed = sum(seal.count for one in attempts for seal in one.seals)
+            is_dense = last.seq - last.started <= _SPARSE * (sealed + 1)
+            rows = self.store.query(_KEYS_WALKED if is_dense else _KEYS, asked)
         several = len(self.graph.dynamic_outputs.get(level.node, ())) > 1
         for seq, key in rows:
             if not several or getattr(self.event(seq), "output", "") == level.output:
@@ -156,9 +195,17 @@ class Lookup:
         )
 
     def paths(
-        self, node: Node, fixed: Mapping[int, str], after: KeyPath = (), path: KeyPath = ()
+        self,
+        node: Node,
+        fixed: Mapping[int, str],
+        after: KeyPath = (),
+        path: KeyPath = (),
+        narrowing: Narrowing | None = None,
     ) -> Iterator[KeyPath]:
-        """The key paths of a node's clones, in order; `fixed`: keys at places of the path, `after`: behind this one."""
+        """The key paths of a node's clones, in order; `fixed`: keys at places of the path, `after`: behind this one.
+
+        `narrowing`: perhaps just those that it leads to.
+        """
         depth = len(path)
         if depth == len(node.scope):
             yield path
@@ -167,14 +214,18 @@ class Lookup:
             keys = iter((fixed[depth],))
         else:
             at = self.graph.makers[node.name][depth]
-            keys = self.keys(node.scope[depth], tuple([path[place] for place in at]))
+            choice = narrowing.after(path) if narrowing else None
+            if choice is not None and after:
+                choice = choice._replace(names=choice.names | {after[0]})
+            maker_path = tuple([path[place] for place in at])
+            keys = self.keys(node.scope[depth], maker_path, choice=choice)
         if after:
             keys = dropwhile(lambda key: key != after[0], keys)
             first = next(keys, None)
             if first is not None and len(after) > 1:
-                yield from self.paths(node, fixed, after[1:], (*path, first))
+                yield from self.paths(node, fixed, after[1:], (*path, first), narrowing)
         for key in keys:
-            yield from self.paths(node, fixed, (), (*path, key))
+            yield from self.paths(node, fixed, (), (*path, key), narrowing)
 
     def _pieces(self, node: Node, path: KeyPath) -> Iterator[tuple[int, bool]]:
         for depth, key in enumerate(path):

@@ -1,26 +1,30 @@
 """What a step that has not begun waits for, and whether a step that failed keeps it from ever beginning.
 
 Asked of the few steps that it depends on, each looked up by the index; where these are many, as those of a large
-collect, of the fold of the whole log. Both say the same.
+collect, of a run that is counted (`counted.py`), or of the fold of the whole log. All say the same.
 """
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, Protocol
 
-from runstore.audit.lookup import Lookup
+from runstore.audit.history import History
+from runstore.audit.lookup import Lookup, TooMany
 from runstore.keys import KeyPath
 from runstore.log.expanded import StepId
-from runstore.log.graph import FromCollect, Graph, Level, Wire
+from runstore.log.graph import FromCollect, Graph, Level, Node, Wire
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
 from runstore.log.transitions import FAILED, PENDING, SKIPPED, SUCCEEDED
 
-_MOST = 400
-"""Steps and keys that are looked up before folding the log is the shorter way."""
 
+class Left(NamedTuple):
+    """What of a source is still to come."""
 
-class TooMany(Exception):
-    """So much would have to be looked up that the whole log is better read at once."""
+    steps: int
+    of: int
+    """Of so many steps."""
+    only: StepId | None
+    """Where it is one, which."""
 
 
 class Run(Protocol):
@@ -41,6 +45,12 @@ class Run(Protocol):
 
     def is_blocked(self, step: StepId) -> bool:
         """As `Remaining.state_of` says of a step that is pending."""
+
+    def may_be_stuck(self, step: StepId) -> bool:
+        """False for a step of which it is known that neither it nor anything that it needs has failed."""
+
+    def left(self, step: StepId, wire: Wire) -> Left:
+        """What of a source of a step is still to come."""
 
 
 class Folded:
@@ -68,12 +78,23 @@ class Folded:
         """As in `Run`."""
         return self._remaining.state_of(step) == "blocked"
 
+    def may_be_stuck(self, step: StepId) -> bool:
+        """As in `Run`."""
+        return True
+
+    def left(self, step: StepId, wire: Wire) -> Left:
+        """As in `Run`."""
+        return left_of(self, step, wire)
+
 
 class LookedUp:
-    """A run that is asked step by step; raises TooMany where that takes too long."""
+    """A run that is asked step by step; raises TooMany where that takes too long. `upto`: as in `Census`."""
 
-    def __init__(self, look: Lookup) -> None:
-        self._look = look
+    most = 100
+    """Steps and keys that are looked up before counting them is the shorter way."""
+
+    def __init__(self, look: Lookup, upto: int | None = None) -> None:
+        self._look, self._upto = look, upto
         self._asked = 0
         self._blocked: dict[StepId, bool] = {}
 
@@ -85,7 +106,7 @@ class LookedUp:
     def status(self, step: StepId) -> int:
         """As in `Run`."""
         self._count()
-        return self._look.status(step)
+        return self._history(step).status
 
     def keys(self, level: Level, maker_path: KeyPath) -> Iterator[str]:
         """As in `Run`."""
@@ -95,7 +116,7 @@ class LookedUp:
 
     def failed_at(self, step: StepId) -> int:
         """As in `Run`."""
-        history = self._look.history(step)
+        history = self._history(step)
         return history.last.ended_seq if history.status == FAILED and history.last else 0
 
     def is_blocked(self, step: StepId) -> bool:
@@ -104,60 +125,84 @@ class LookedUp:
         if ended is not None and not ended.counts.get(step.node, {}).get("blocked"):
             return False
         if step not in self._blocked:
-            self._blocked[step] = self._exists(step) and any(
+            node = self.graph.by_name[step.node]
+            self._blocked[step] = self.exists(node, step) and any(
                 self._is_stuck(other)
                 for wire in self.graph.wires[step.node]
                 for other in self._read_by(wire, step)
             )
         return self._blocked[step]
 
+    def may_be_stuck(self, step: StepId) -> bool:
+        """As in `Run`."""
+        return True
+
+    def left(self, step: StepId, wire: Wire) -> Left:
+        """As in `Run`."""
+        return left_of(self, step, wire)
+
     def _is_stuck(self, step: StepId) -> bool:
         status = self.status(step)
         return status == FAILED or (status == PENDING and self.is_blocked(step))
 
-    def _exists(self, step: StepId) -> bool:
-        """True when all that a clone stems from holds; false for what a producer that runs again has left behind."""
-        for level, at in zip(
-            self.graph.by_name[step.node].scope, self.graph.makers[step.node], strict=True
-        ):
+    def exists(self, node: Node, step: StepId) -> bool:
+        """As `RunState.exists`."""
+        for level, at in zip(node.scope, self.graph.makers[node.name], strict=True):
             maker = StepId(level.node, tuple([step.key_path[place] for place in at]))
             status = self.status(maker)
-            if status != SUCCEEDED and (status == FAILED or not self._look.history(maker).lost):
+            if status != SUCCEEDED and (status == FAILED or not self._history(maker).lost):
                 return False
         return True
 
+    def sealed_steps(self, node: Node, keys: Mapping[int, str]) -> Iterator[StepId]:
+        """As `RunState.sealed_steps`."""
+        for path in self._look.paths(node, keys):
+            self._count()
+            step = StepId(node.name, path)
+            if not keys or self._look.is_sealed(step):
+                yield step
+
     def _read_by(self, wire: Wire, step: StepId) -> Iterator[StepId]:
         """The steps that a step reads by one wire, and those whose keys its collect goes over."""
+        for producer, keys in self._fixed(wire, step):
+            for path in self._look.paths(producer, keys):
+                yield StepId(producer.name, path)
+
+    def _fixed(self, wire: Wire, step: StepId) -> Iterator[tuple[Node, dict[int, str]]]:
+        """The nodes that a step reads by one wire, each with the keys at places of the key paths that it reads."""
         at = dict(zip(wire.scope, wire.at, strict=True))
         over = wire.source.over if isinstance(wire.source, FromCollect) else ()
-        makers = [self.graph.by_name[one.level.node] for one in over]
-        for producer in (wire.producer, *makers):
-            fixed = {
-                place: step.key_path[at[level]]
-                for place, level in enumerate(producer.scope)
-                if level in at
-            }
-            for path in self._look.paths(producer, fixed):
-                yield StepId(producer.name, path)
+        for node in (wire.producer, *(self.graph.by_name[one.level.node] for one in over)):
+            places = enumerate(node.scope)
+            yield node, {place: step.key_path[at[level]] for place, level in places if level in at}
+
+    def _history(self, step: StepId) -> History:
+        return self._look.history(step, self._upto)
 
     def _count(self) -> None:
         self._asked += 1
-        if self._asked > _MOST:
+        if self._asked > self.most:
             raise TooMany
 
 
 def waits_for(run: Run, step: StepId) -> Iterator[str]:
     """What a pending step still needs."""
     for wire in run.graph.wires[step.node]:
-        owners = list(_owners(run, step, wire))
-        left = [one for one in owners if run.status(one) not in (SUCCEEDED, SKIPPED)]
-        if len(left) == 1:
-            yield f"'{left[0]}'"
-        elif left:
-            yield f"{len(left):,} of {len(owners):,} steps of {wire.source.node}"
+        left = run.left(step, wire)
+        if left.only is not None:
+            yield f"'{left.only}'"
+        elif left.steps:
+            yield f"{left.steps:,} of {left.of:,} steps of {wire.source.node}"
 
 
-def _owners(run: Run, step: StepId, wire: Wire) -> Iterator[StepId]:
+def left_of(run: Run, step: StepId, wire: Wire) -> Left:
+    """What of a source is still to come, each of its steps asked how it stands."""
+    owners = list(owners_of(run, step, wire))
+    left = [one for one in owners if run.status(one) not in (SUCCEEDED, SKIPPED)]
+    return Left(len(left), len(owners), left[0] if len(left) == 1 else None)
+
+
+def owners_of(run: Run, step: StepId, wire: Wire) -> Iterator[StepId]:
     """The steps whose outputs a step reads from one source; those that yield its keys where these are not sealed."""
     path = wire.path(step.key_path)
     if not isinstance(wire.source, FromCollect):
@@ -188,8 +233,8 @@ def culprit(run: Run, step: StepId) -> StepId | None:
     if run.status(step) != PENDING:
         return None
     for wire in run.graph.wires[step.node]:
-        for owner in _owners(run, step, wire):
-            found = culprit(run, owner)
+        for owner in owners_of(run, step, wire):
+            found = culprit(run, owner) if run.may_be_stuck(owner) else None
             if found is not None:
                 return found
     return None

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -140,7 +140,7 @@ class Database:
 
     # Reading and writing
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Cursor:
+    def query(self, sql: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> sqlite3.Cursor:
         """Run a reading statement."""
         self.check_process()
         try:

@@ -228,6 +228,15 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
                 under.setdefault(level, []).append(node)
         return {level: tuple(nodes) for level, nodes in under.items()}
 
+    def upstream(self, name: str) -> set[str]:
+        """A node and all that it needs, directly or not: what it reads, and whose keys it is cloned for."""
+        reached = {name}
+        for node in reversed(self.nodes):
+            if node.name in reached:
+                reached.update(source.node for source in node.sources())
+                reached.update(level.node for level in node.scope)
+        return reached
+
     def downstream(self, names: set[str]) -> set[str]:
         """The given nodes and all that read from them, directly or not."""
         reached = set(names)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from execution import execute, resume
+from execution.definition.job import JobDefinition
 from runstore.errors import RunStoreError
 from runstore.store import RunStore
 from tests.property.logs import RUN, cut
@@ -28,8 +29,15 @@ some_shapes = shapes(most=6)
 @contextlib.contextmanager
 def crashed_run(shape: Shape, history: list[Crash], root: Path) -> Iterator[RunStore]:
     """A store with the run `r` of a shape, after these crashes and resumes."""
+    with crashed(job_of(shape), history, root) as store:
+        yield store
+
+
+@contextlib.contextmanager
+def crashed(job: JobDefinition, history: list[Crash], root: Path) -> Iterator[RunStore]:
+    """The same of a job."""
     with RunStore.open(root / "0", level="fast") as store:
-        execute(job_of(shape), store, run_id=RUN)
+        execute(job, store, run_id=RUN)
     for number, (fraction, all_files, lost, is_resumed) in enumerate(history, 1):
         before = root / str(number - 1)
         with RunStore.open(before, level="fast") as store:
@@ -40,7 +48,7 @@ def crashed_run(shape: Shape, history: list[Crash], root: Path) -> Iterator[RunS
             if is_resumed:
                 # Outputs that cannot be made again stop a resume; its log so far is as good as any.
                 with contextlib.suppress(RunStoreError):
-                    resume(RUN, store, job=job_of(shape))
+                    resume(RUN, store, job=job)
     with RunStore.open(root / str(len(history)), level="fast") as store:
         yield store
 
