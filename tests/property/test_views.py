@@ -4,6 +4,7 @@ import contextlib
 import sqlite3
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runstore.keys import format_step_key, parse_step_key
-from runstore.log.events import STORES, CollectResolved, StepStarted
+from runstore.log.events import (
+    STORES,
+    AnyEvent,
+    CollectResolved,
+    DynamicOutputStored,
+    OutputStored,
+    StepReused,
+    StepStarted,
+)
 from runstore.log.expanded import StepId
 from runstore.log.graph import Graph, Level
 from runstore.log.state import RunState
@@ -93,6 +102,55 @@ def test_views_say_what_the_fold_says(shape: Shape, history: list[Crash], where:
         stored = dict(ask(store, f"SELECT seq, accepted FROM outputs WHERE {where}"))
         assert set(stored) == {seq for seq, event in store.events(RUN) if isinstance(event, STORES)}
         assert {seq for seq, accepted in stored.items() if accepted} == counted(state)
+
+
+@TRIED
+@given(some_shapes, crashes, st.sampled_from(ANY))
+def test_lineage_is_what_attempts_read(shape: Shape, history: list[Crash], where: str) -> None:
+    """Each stored output has a row for every event that the last start before it names, and no other."""
+    with (
+        tempfile.TemporaryDirectory() as root,
+        crashed_run(shape, history, Path(root)) as store,
+    ):
+        rows = ask(store, f"SELECT * FROM lineage WHERE {where}")
+        assert sorted(rows, key=repr) == sorted(readings(store), key=repr)
+
+
+def readings(store: RunStore) -> Iterator[tuple[Any, ...]]:
+    """The rows of `lineage`, from the events alone, read one after the other."""
+    events = dict(store.events(RUN))
+    accepted = counted(store.state(RUN))
+    begun: dict[str, StepStarted | StepReused] = {}
+    for seq, event in events.items():
+        if isinstance(event, StepStarted | StepReused):
+            begun[event.step] = event
+        elif isinstance(event, STORES):
+            for name, source in inputs(begun[event.step]):
+                read = events[source]
+                yield (RUN, seq, event.step, event.output, key_of(event), event.reference.path,
+                       int(seq in accepted), name, source, type(read).__name__, *source_of(read))  # fmt: skip
+
+
+def inputs(begun: StepStarted | StepReused) -> Iterator[tuple[str, int]]:
+    """What an attempt read: input, or element of a list of handles, and the seq of the event."""
+    for name, read in begun.inputs.items() if isinstance(begun, StepStarted) else ():
+        if isinstance(read, int):
+            yield name, read
+        else:
+            yield from ((f"{name}[{place}]", seq) for place, seq in enumerate(read))
+
+
+def source_of(read: AnyEvent) -> tuple[str | None, ...]:
+    """Step, output, key and path of what was read; of a collect only what it collects."""
+    if isinstance(read, OutputStored | DynamicOutputStored):
+        return read.step, read.output, key_of(read), read.reference.path
+    assert isinstance(read, CollectResolved)
+    return None, read.source, None, None
+
+
+def key_of(event: OutputStored | DynamicOutputStored) -> str | None:
+    """The key of a piece."""
+    return event.mapping_key if isinstance(event, DynamicOutputStored) else None
 
 
 @TRIED

@@ -5,7 +5,8 @@ questions about a step go to the index, those about a whole run to the fold. Ask
 planner then reads that run alone.
 
 What a view costs is how often it asks a body for a field: SQLite looks through subqueries and computes a column anew
-wherever it is named. So a column that is dear is named once, in a join or a CASE, or stands behind a GROUP BY.
+wherever it is named. So a column that is dear is named once, in a join or a CASE, or stands behind a GROUP BY or a
+UNION ALL.
 """
 
 from runstore.log.views.collects import COLLECTS
