@@ -1,13 +1,13 @@
 """Which rows of the log store which bytes, by digest: an index that is filled in behind the log's end.
 
-An index of SQLite's own costs two pages in nearly every commit, since digests come in no order; filled in for a
+An index of SQLite's own costs two pages in nearly every commit, since digests come in no order; filled in for some
 thousand rows at a time it costs a tenth of that. Whoever asks reads the view `digests`, which is the entries filled in
 so far and the rows behind them, so that no answer depends on how far they go. All of it is derived from `events`.
 """
 
 from runstore.log.database import Connection, Database
 
-FILL_EVENTS = 1024
+FILL_EVENTS = 4096
 """Entries are filled in once so many rows wait for theirs: more make them cheaper, but each question reads as many."""
 
 _FILL = """
