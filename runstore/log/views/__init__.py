@@ -15,7 +15,8 @@ from runstore.log.views.levels import OP_LEVELS
 from runstore.log.views.lineage import LINEAGE
 from runstore.log.views.outputs import OUTPUTS
 from runstore.log.views.runs import DIGESTS, EVENT_LIST, RUN_LIST, RUN_MARKS
-from runstore.log.views.steps import INVALIDATIONS, STEPS
+from runstore.log.views.steps import STEPS
+from runstore.log.views.undone import INVALIDATIONS
 
 VIEWS = {
     "event_list": EVENT_LIST,

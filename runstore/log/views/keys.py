@@ -1,6 +1,7 @@
 """The view of keys: every clone that there is to be, also one that never started."""
 
 from runstore.log.views.levels import key_paths
+from runstore.log.views.undone import UNDONE, is_calm, last_undone
 
 # Every sealed key of every op that is cloned, and how the clone stands: one that never started is a row too. The keys
 # are those of the last seals, in their order; `latest` is what happened to the clone last. Ops that are not cloned have
@@ -8,7 +9,7 @@ from runstore.log.views.levels import key_paths
 KEYS = f"""
 CREATE VIEW keys AS
 WITH marks AS MATERIALIZED (SELECT run, resumed, stopped FROM run_marks),
-undone AS MATERIALIZED (SELECT run, op, step, row_id FROM invalidations),
+{UNDONE},
 levels AS MATERIALIZED (
     SELECT run, run_id, op, levels, json_array_length(levels) AS depth FROM op_levels WHERE levels <> '[]'
 ), clones AS (
@@ -23,13 +24,12 @@ levels AS MATERIALIZED (
     FROM clones
 )
 SELECT run_id, shown.op, number, shown.key_path, shown.step,
-       CASE WHEN coalesce(last.row_id, -1) < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) THEN 'pending'
+       CASE WHEN coalesce(last.row_id, -1) < iif({is_calm("shown.run")}, 0,
+                {last_undone("shown.run", "shown.step", "shown.op")}) THEN 'pending'
             ELSE CASE last.kind WHEN 'StepSucceeded' THEN 'succeeded' WHEN 'StepSkipped' THEN 'skipped'
                       WHEN 'StepFailed' THEN iif(last.row_id < resumed, 'pending', 'failed')
                       WHEN 'StepRetried' THEN iif(last.row_id < stopped, 'pending', 'waiting')
                       ELSE iif(last.row_id < resumed, 'pending', 'running') END
        END AS status
 FROM shown LEFT JOIN events AS last ON last.row_id = shown.latest
-LEFT JOIN marks ON marks.run = shown.run
-LEFT JOIN undone AS of_step ON of_step.run = shown.run AND of_step.step = shown.step
-LEFT JOIN undone AS of_op ON of_op.run = shown.run AND of_op.op = shown.op AND of_op.step IS NULL"""
+LEFT JOIN marks ON marks.run = shown.run"""

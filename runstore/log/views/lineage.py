@@ -1,6 +1,9 @@
 """The view of lineage: what each attempt read, and what it stored."""
 
-from runstore.log.views.outputs import LOST, STANDS, UNDONE, label
+from runstore.log.views.outputs import LOST, STANDS, label
+from runstore.log.views.undone import UNDONE, is_calm, last_undone
+
+_OP = "substr(readings.step, 1, instr(readings.step || '[', '[') - 1)"
 
 # From output to output: each stored output, and each event that its attempt read. What was collected is one row, whose
 # source is the `CollectResolved`; its members are in `collects`, by the same seq. A step that was taken from a parent
@@ -17,9 +20,10 @@ WITH {UNDONE}, {LOST}, readings AS (
     SELECT runs.run, runs.id AS run_id, begun.step, begun.row_id AS started,
            (SELECT min(2 * row_id + (kind = 'StepSucceeded')) FROM events AS next
             WHERE next.run = begun.run AND next.step = begun.step AND next.key IS NULL
-            AND next.kind BETWEEN 'StepReused' AND 'StepSucceeded' AND next.row_id > begun.row_id) AS ended,
-           runs.run NOT IN (SELECT run FROM undone) AS calm,
-           substr(input.fullkey, 10) AS input, input.atom AS source_seq,
+            AND next.kind >= 'StepReused' AND next.row_id > begun.row_id) AS ended,
+           {is_calm("runs.run")} AS calm,
+           iif(typeof(input.key) = 'text', input.key, replace(substr(input.fullkey, 10), '"', '')) AS input,
+           input.atom AS source_seq,
            source.kind AS source_kind, source.step AS source_step,
            coalesce(source.body ->> '$.output', source.body ->> '$.source') AS source_output,
            source.key AS source_key, source.body ->> '$.reference.path' AS source_path
@@ -31,10 +35,7 @@ WITH {UNDONE}, {LOST}, readings AS (
     SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL WHERE 0
 ), marked AS (
     SELECT readings.*, event.row_id, event.key, event.body, {label("event")} AS label,
-           max(coalesce((SELECT row_id FROM undone AS of_step
-                         WHERE of_step.run = readings.run AND of_step.step = readings.step), 0),
-               coalesce((SELECT row_id FROM undone AS of_op WHERE of_op.run = readings.run AND of_op.step IS NULL
-                         AND of_op.op = substr(readings.step, 1, instr(readings.step || '[', '[') - 1)), 0)) AS undone
+           {last_undone("readings.run", "readings.step", _OP)} AS undone
     FROM readings CROSS JOIN events AS event ON event.run = readings.run AND event.step = readings.step
         AND +event.kind IN ('OutputStored', 'DynamicOutputStored')
         AND +event.row_id BETWEEN started AND coalesce(ended / 2, 9223372036854775807)

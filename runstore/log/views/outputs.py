@@ -1,8 +1,8 @@
 """The view of outputs: every one that was ever stored, and whether it counts now."""
 
+from runstore.log.views.undone import UNDONE, is_calm, last_undone
 from runstore.log.views.written_keys import escaped
 
-UNDONE = "undone AS MATERIALIZED (SELECT run, op, step, row_id FROM invalidations)"
 LOST = """lost AS MATERIALIZED (
     SELECT runs.run, named.value AS step, json_group_array(json_array(row_id, label.value)) AS labels
     FROM runs JOIN events ON events.run = runs.run AND events.step IS NULL AND body ->> '$.lost' IS NOT NULL
@@ -56,16 +56,13 @@ WITH {UNDONE},
     GROUP BY runs.id, step
 ), marked AS (
     SELECT told.*, event.row_id, event.key, event.body,
-           max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) AS undone,
+           {is_calm("told.run")} AS calm, {last_undone("told.run", "told.step", "told.op")} AS undone,
            {label("event")} AS label,
            (SELECT min(2 * row_id + (kind = 'StepSucceeded')) FROM events AS next
             WHERE next.run = told.run AND next.step = told.step AND next.key IS NULL
             AND +next.row_id > event.row_id AND +next.kind IN
                 ('StepSucceeded', 'StepFailed', 'StepRetried', 'StepStarted', 'StepReused')) AS ended
-    FROM told
-    LEFT JOIN undone AS of_step ON of_step.run = told.run AND of_step.step = told.step
-    LEFT JOIN undone AS of_op ON of_op.run = told.run AND of_op.op = told.op AND of_op.step IS NULL
-    CROSS JOIN events AS event ON event.run = told.run AND event.step = told.step
+    FROM told CROSS JOIN events AS event ON event.run = told.run AND event.step = told.step
         AND +event.kind IN ('OutputStored', 'DynamicOutputStored')
 )
 SELECT run_id, row_id & 4294967295 AS seq, step, op, substr(step, length(op) + 1) AS key_path,
@@ -73,7 +70,7 @@ SELECT run_id, row_id & 4294967295 AS seq, step, op, substr(step, length(op) + 1
        body ->> '$.reference.path' AS path, coalesce(body ->> '$.reference.base', 0) AS base,
        body ->> '$.reference.size_bytes' AS size_bytes, body ->> '$.reference.sha256' AS sha256,
        body ->> '$.reference.serializer' AS serializer,
-       CASE WHEN undone = 0 THEN coalesce(started < row_id AND row_id < succeeded, 0)
+       CASE WHEN calm OR undone = 0 THEN coalesce(started < row_id AND row_id < succeeded, 0)
             WHEN ended % 2 IS NOT 1 THEN 0
             ELSE {STANDS} END AS accepted
 FROM marked"""

@@ -1,20 +1,13 @@
-"""Views of steps: what was said to count no more, and how each step stands."""
+"""The view of steps: how each one stands that something has happened to."""
 
-# The last time that the work of a step, or of all steps of an op (`step` is null), was said to count no more.
-INVALIDATIONS = """
-CREATE VIEW invalidations AS
-SELECT runs.run, body ->> '$.node' AS op, named.value AS step, max(row_id) AS row_id
-FROM runs JOIN events ON events.run = runs.run AND events.step IS NULL AND events.key IS NULL
-    AND kind = 'StepInvalidated'
-LEFT JOIN json_each(body, '$.steps') AS named
-GROUP BY runs.run, op, named.value"""
+from runstore.log.views.undone import UNDONE, is_calm, last_undone
 
 # A step that something has happened to; one that was never started is in `keys` alone. What happened last decides, and
 # a resume makes what was running or had failed pending again. `running` may be one whose executor has died.
-STEPS = """
+STEPS = f"""
 CREATE VIEW steps AS
 WITH marks AS MATERIALIZED (SELECT run, resumed, stopped FROM run_marks),
-undone AS MATERIALIZED (SELECT run, op, step, row_id FROM invalidations),
+{UNDONE},
 told AS (
     SELECT runs.run, runs.id AS run_id, step, substr(step, 1, instr(step || '[', '[') - 1) AS op,
            max(row_id) FILTER (WHERE kind IN ('StepStarted', 'StepReused')) AS started,
@@ -29,7 +22,8 @@ told AS (
     GROUP BY runs.id, step
 )
 SELECT run_id, told.step, told.op, substr(told.step, length(told.op) + 1) AS key_path,
-       CASE WHEN coalesce(last, -1) < max(coalesce(of_step.row_id, 0), coalesce(of_op.row_id, 0)) THEN 'pending'
+       CASE WHEN coalesce(last, -1) < iif({is_calm("told.run")}, 0,
+                {last_undone("told.run", "told.step", "told.op")}) THEN 'pending'
             ELSE CASE last
                 WHEN succeeded THEN 'succeeded'
                 WHEN skipped THEN 'skipped'
@@ -44,6 +38,4 @@ SELECT run_id, told.step, told.op, substr(told.step, length(told.op) + 1) AS key
        (SELECT body ->> '$.worker' FROM events
         WHERE row_id = max(coalesce(succeeded, 0), coalesce(failed, 0), coalesce(retried, 0))) AS worker
 FROM told LEFT JOIN events AS begun ON begun.row_id = started
-LEFT JOIN marks ON marks.run = told.run
-LEFT JOIN undone AS of_step ON of_step.run = told.run AND of_step.step = told.step
-LEFT JOIN undone AS of_op ON of_op.run = told.run AND of_op.op = told.op AND of_op.step IS NULL"""
+LEFT JOIN marks ON marks.run = told.run"""
