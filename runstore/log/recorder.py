@@ -34,7 +34,10 @@ GROUP_S = 0.010
 GROUP_EVENTS = 256
 GROUP_MESSAGES = 1_000
 LOOK_S = 0.1
-NEAR = 4096
+NEAR = 16_384
+"""References that are kept in memory: some 6 MB."""
+AHEAD = 1024
+"""So many are read from the log together, where they are asked for in order."""
 _utc_now = partial(dt.datetime.now, dt.UTC)
 _BATCH = 500  # rows read back at a time; below SQLite's limit of parameters on old builds
 
@@ -266,9 +269,11 @@ class _NearReferences:
 
     def keep(self, seq: int, reference: OutputReference) -> None:
         """Remember one that was just stored."""
-        if len(self._kept) >= NEAR:
-            self._kept.clear()
-        self._kept[seq] = reference
+        kept = self._kept
+        if len(kept) >= NEAR:
+            for older in list(islice(kept, NEAR // 2)):
+                del kept[older]
+        kept[seq] = reference
 
     def find(self, seq: int) -> OutputReference | None:
         """One that is remembered."""
@@ -278,10 +283,10 @@ class _NearReferences:
         self, seq: int, stored: Iterator[tuple[int, OutputReference]]
     ) -> OutputReference:
         """Take the one of `seq` from a reading that begins there; its neighbours too if asked for in order."""
-        in_order, self._asked = 0 < seq - self._asked <= NEAR, seq
+        in_order, self._asked = 0 < seq - self._asked <= 4 * AHEAD, seq
         found = next(stored)[1]
         self.keep(seq, found)
-        for other, reference in islice(stored, NEAR // 4 if in_order else 0):
+        for other, reference in islice(stored, AHEAD if in_order else 0):
             self.keep(other, reference)
         return found
 
