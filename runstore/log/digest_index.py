@@ -7,7 +7,7 @@ so far and the rows behind them, so that no answer depends on how far they go. A
 
 from runstore.log.database import Connection, Database
 
-FILL_EVENTS = 4096
+FILL_EVENTS = 16_384
 """Entries are filled in once so many rows wait for theirs: more make them cheaper, but each question reads as many."""
 
 _FILL = """

@@ -218,6 +218,10 @@ class Recorder:
     def references(self, seqs: Iterable[int]) -> Iterator[OutputReference]:
         """The references that the events with these seqs hold, in the order given."""
         for batch in _batches(seqs):
+            found = [self._near.find(seq) for seq in batch]
+            if all(found):
+                yield from found  # type: ignore[misc]
+                continue
             pending = self._first_pending
             bodies = self._log.read_some(self._run, [seq for seq in batch if seq < pending])
             for seq in batch:

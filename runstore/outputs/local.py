@@ -99,11 +99,7 @@ class LocalBase:
         with self._making:
             if folder in self._known:
                 return
-            for directory in reversed(
-                [place for place in _up_to(folder, "/") if not os.path.isdir(place)]
-            ):
-                with contextlib.suppress(FileExistsError):
-                    os.mkdir(directory, 0o700)
+            _make_folders(folder)
             if self._durable:
                 # Also what an earlier process made: it may have been killed before its own fsync.
                 for directory in _up_to(folder, self.root):
@@ -198,6 +194,18 @@ class LocalBase:
     def describe(self, path: str) -> str:
         """The address as a person would type it."""
         return f"{self.root}/{path}"
+
+
+def _make_folders(folder: str) -> None:
+    """Make a folder, and those of its parents that there are not."""
+    try:
+        os.mkdir(folder, 0o700)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_folders(folder.rpartition("/")[0])
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
 
 
 def _size(path: str, folder: int | None = None) -> int | None:
