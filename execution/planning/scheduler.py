@@ -20,7 +20,7 @@ from runstore.log.columns import Expansion, Steps
 from runstore.log.expanded import StepId
 from runstore.log.graph import Node, Wire
 from runstore.log.state import RunState
-from runstore.log.transitions import FAILED, PENDING, SKIPPED, SUCCEEDED
+from runstore.log.transitions import PENDING, SKIPPED, SUCCEEDED
 
 _Order = tuple[bool, tuple[int, ...], int, int, int]
 """Late or not, ordinals of the keys, minus the depth, place in the definition, and a number that no two share."""
@@ -158,7 +158,7 @@ class Scheduler:
     ) -> Iterator[KeyPath]:
         """The key paths, without the last key, below which a node may have ready steps, in order."""
         depth = len(path)
-        if not self._holds(self._state.maker(node, path)) or any(
+        if not self._state.holds(self._state.maker(node, path)) or any(
             self._look_at(wire, path) == OPEN for wire in self._gates[node.name][depth]
         ):
             return
@@ -171,11 +171,6 @@ class Scheduler:
             expansion = self._state.expansion_under(node, path)
             for key in expansion.ordered_keys() if expansion else ():
                 yield from self._prefixes(node, keys, (*path, key))
-
-    def _holds(self, maker: StepId) -> bool:
-        """True while the keys that a step yielded stand, also while it runs again for lost bytes."""
-        status = self._state.status(maker)
-        return status == SUCCEEDED or (status != FAILED and maker in self._state.lost)
 
     def _is_sealed(self, node: Node, prefix: KeyPath, key: str) -> bool:
         expansion = self._state.expansion_under(node, prefix)
@@ -219,8 +214,7 @@ class Scheduler:
 
     def _is_late(self, step: StepId) -> bool:
         """True for a step that was running when each of the last two epochs died: it goes last (rule R2)."""
-        deaths = self._state.deaths
-        return bool(deaths) and deaths.get(step, 0) >= 2
+        return self._state.deaths.get(step, 0) >= 2
 
     def _ordinals(self, node: Node, path: KeyPath) -> tuple[int, ...]:
         """The positions of the keys of a path, or of its first keys, in their expansions."""

@@ -1,6 +1,6 @@
 """Which rows of the log store which bytes, by digest: an index that is filled in behind the log's end.
 
-An index of SQLite's own costs two pages in nearly every commit, since digests come in no order; filled in for some
+An index of SQLite's own costs two pages in nearly every commit, since digests come in no order; filled in for many
 thousand rows at a time it costs a tenth of that. Whoever asks reads the view `digests`, which is the entries filled in
 so far and the rows behind them, so that no answer depends on how far they go. All of it is derived from `events`.
 """
@@ -8,7 +8,8 @@ so far and the rows behind them, so that no answer depends on how far they go. A
 from runstore.log.database import Connection, Database
 
 FILL_EVENTS = 16_384
-"""Entries are filled in once so many rows wait for theirs: more make them cheaper, but each question reads as many."""
+"""Entries are filled in once so many rows wait for theirs: more make them cheaper, but each question reads as many,
+a microsecond each."""
 
 _FILL = """
 INSERT INTO digest_index (sha8, row_id)

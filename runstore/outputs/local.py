@@ -66,7 +66,7 @@ class LocalBase:
             fd = os.open(folder, _CREATE_UNNAMED, 0o600)
             try:
                 _write_all(fd, data, target)
-                # With a folder's descriptor, of no use to an absolute path, Python follows the link to the file.
+                # Told of a descriptor, which an absolute path has no use for, Python follows the link to the file.
                 os.link(f"/proc/self/fd/{fd}", target, src_dir_fd=fd)
             finally:
                 os.close(fd)
