@@ -36,16 +36,15 @@ _MOST = 400
 _BELOW = "FROM events WHERE run = :run AND step >= :first AND step < :behind {upto}"
 _UPTO = "AND +row_id <= :upto"
 # One number for two: 2^32 for each success, and 1 for each attempt of this epoch, taken back by its end. One sum costs
-# two thirds of two, and each event of the op passes through it. Of the rest there are few, and of most ops none.
+# two thirds of two, and each event of the op passes through it, but those that store something: their kinds come first.
+# Of the rest there are few, and of most ops none.
 _COUNTED = """
-SELECT coalesce(sum(CASE kind WHEN 'OutputStored' THEN 0
-                     WHEN 'StepStarted' THEN +row_id > :resumed
+SELECT coalesce(sum(CASE kind WHEN 'StepStarted' THEN +row_id > :resumed
                      WHEN 'StepSucceeded' THEN 4294967296 - (+row_id > :resumed)
                      WHEN 'StepReused' THEN +row_id > :resumed
                      WHEN 'StepFailed' THEN -(+row_id > :resumed)
                      WHEN 'StepRetried' THEN -(+row_id > :resumed) ELSE 0 END), 0),
-       count(*) FILTER (WHERE kind BETWEEN 'StepFailed' AND 'StepSkipped' AND kind <> 'StepReused') {below}
-AND key IS NULL"""
+       count(*) FILTER (WHERE kind < 'StepStarted' AND kind <> 'StepReused') {below} AND kind > 'OutputStored'"""
 _UNUSUAL = """
 SELECT count(*) FILTER (WHERE kind = 'StepSkipped'),
        count(*) FILTER (WHERE kind = 'StepFailed' AND row_id > :resumed),

@@ -67,7 +67,7 @@ QUESTIONS = (
     Question(
         "made_from",
         "From which outputs was what a step has stored made?",
-        "SELECT input, source_kind, source_step, source_output, source_key, source_seq FROM lineage\n"
+        "SELECT input, source_step, source_output, source_key, source_seq FROM lineage\n"
         "WHERE run_id = :run_id AND step = :step AND accepted ORDER BY source_seq",
     ),
     Question(

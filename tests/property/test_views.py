@@ -128,7 +128,7 @@ def readings(store: RunStore) -> Iterator[tuple[Any, ...]]:
             for name, source in inputs(begun[event.step]):
                 read = events[source]
                 yield (RUN, seq, event.step, event.output, key_of(event), event.reference.path,
-                       int(seq in accepted), name, source, type(read).__name__, *source_of(read))  # fmt: skip
+                       int(seq in accepted), name, source, *source_of(read))  # fmt: skip
 
 
 def inputs(begun: StepStarted | StepReused) -> Iterator[tuple[str, int]]:
