@@ -2,8 +2,9 @@
 """Measure what audits cost on nested runs of 10,000 and 100,000 clones: scripts/bench_audit.py [--quick] [--dir DIR]
 
 The logs are made once and kept in DIR: `numbers` yields N/10 keys, below each of which `ten_from` yields ten, `inc` is
-cloned for all N, and `subtotal` and `total` collect. A figure is the median of some calls in one process, after the
-store was opened and asked once; point questions are put to another step each time. A table, not a test.
+cloned for all N, and `subtotal` and `total` collect. A point question's figure is the median of some calls in one
+process, after the store was opened and asked once, each about another step; of three such medians the best. What reads
+much is the best of three calls. A table, not a test.
 """
 
 import argparse
@@ -121,10 +122,11 @@ def points(store: RunStore, clones: int) -> dict[str, float]:
 def measured(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
     """(figure, measured, target)"""
     found: dict[int, dict[str, float]] = {}
-    for clones in sizes:
+    for clones in sizes * 3:  # in turn, since a machine has its noisy minutes
         with RunStore.open(made(folder, clones), must_exist=True) as store:
             store.runs()
-            found[clones] = points(store, clones)
+            asked, before = points(store, clones), found.get(clones, {})
+            found[clones] = {name: min(ms, before.get(name, ms)) for name, ms in asked.items()}
     most = sizes[-1]
     for name, ms in found[most].items():
         target = "≤ 100 ms" if name.startswith("keys") else "≤ 50 ms"
