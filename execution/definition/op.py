@@ -1,7 +1,6 @@
 """`@op`: a function, what goes into it and what comes out. Read once, from signature and annotations (rule D2)."""
 
 import inspect
-import keyword
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Any, overload
@@ -17,17 +16,13 @@ from execution.definition.bounds import checked_count, checked_rate, checked_tim
 from execution.definition.code_digest import code_digest
 from execution.definition.composition import Invocation
 from execution.definition.config_schema import ConfigSchema, schema_of
+from execution.definition.declarations import check_declarations, check_name, is_nothing
 from execution.definition.hooks import HookDefinition
-from execution.definition.ins_outs import (
-    In,
-    Nothing,
-    Out,
-    refuse_unknown,
-)
+from execution.definition.ins_outs import In, Nothing, Out, refuse_unknown
 from execution.definition.resources import checked_keys, is_resource
 from execution.definition.retries import RetryPolicy, check_policy
 from execution.definition.tags import checked_tags
-from execution.definition.types import is_untyped, misfit
+from execution.definition.types import is_untyped
 from execution.errors import DefinitionError
 from runstore.outputs.serializers import is_enforced
 
@@ -91,56 +86,11 @@ class OpDefinition:
         self._config_parameter = next((one for one in given if one.name == CONFIG_NAME), None)
         self._config_schema = config_schema
         self.ins = dict(ins)
-        self._check_declared()
-        self._check(ins)
+        check_name(name)
+        check_declarations(f"op {name!r}", self._parameters, self.ins, self.outs)
         self._check_config()
         self.__doc__ = function.__doc__
         self.__name__ = name
-
-    def _check(self, ins: Mapping[str, In]) -> None:
-        if not self.name.isidentifier() or keyword.iskeyword(self.name):
-            raise DefinitionError(
-                f"op name {self.name!r} is not a Python identifier; choose another"
-            )
-        for parameter in self._parameters:
-            if parameter.kind in (
-                parameter.VAR_POSITIONAL,
-                parameter.VAR_KEYWORD,
-                parameter.POSITIONAL_ONLY,
-            ):
-                raise DefinitionError(
-                    f"op {self.name!r}: parameter {parameter} cannot be an input; name each input"
-                )
-        names = {parameter.name for parameter in self._parameters}
-        for name in ins:
-            if name in names and name in self.nothing_inputs:
-                raise DefinitionError(
-                    f"op {self.name!r}: input {name!r} is Nothing, so its function gets no value for it; remove the "
-                    "parameter"
-                )
-            if name not in names and name not in self.nothing_inputs:
-                raise DefinitionError(
-                    f"op {self.name!r} declares In {name!r}, but its function has no such parameter"
-                )
-        for name in self.outs:
-            if not name.isidentifier() or keyword.iskeyword(name) or name.startswith("_"):
-                raise DefinitionError(
-                    f"op {self.name!r}: output name {name!r} is not a public Python identifier"
-                )
-
-    def _check_declared(self) -> None:
-        for what, declared, kind in (("ins", self.ins, In), ("out", self.outs, Out)):
-            for name, one in declared.items():
-                if not isinstance(one, kind):
-                    raise DefinitionError(
-                        f"op {self.name!r}: {what} {name!r} is {one!r}; declare it with {kind.__name__}(…)"
-                    )
-        for name, value in self.defaults.items():
-            found = misfit(value, self.ins[name].declared)
-            if found is not None:
-                raise DefinitionError(
-                    f"op {self.name!r}, default of input {name!r}: {found}; give a default of that type"
-                )
 
     def _check_config(self) -> None:
         if self._config_schema is not None and self.takes_config:
@@ -357,11 +307,6 @@ def op(
         )
 
     return decorate if compute_fn is None else decorate(compute_fn)
-
-
-def is_nothing(one: Any) -> bool:
-    """True for a declared input that carries no value."""
-    return getattr(one, "declared", None) is Nothing
 
 
 def _unpassed(name: str) -> inspect.Parameter:

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import datetime as dt
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from execution.definition.composition import set_invoker
@@ -21,29 +21,24 @@ from execution.planning.resume_plan import (
     check_graph,
     code_invalidations,
     node_plans,
-    reads,
 )
 from execution.running.adoption import take_rest
 from execution.running.control import Control, NoControl
 from execution.running.direct import invoke
 from execution.running.engine import Engine
-from execution.running.lost_outputs import invalidation_of
+from execution.running.lost_outputs import invalidate_lost
 from execution.running.result import RunResult
 from execution.running.termination import Interrupts, unwound_by_sigterm
 from runstore.errors import ConfigError, RunStoreError
 from runstore.keys import check_run_id, new_run_id
 from runstore.log.events import (
     FORMAT_VERSION,
-    STORES,
-    DynamicOutputStored,
-    OutputStored,
     RunResumed,
     RunStarted,
     RunSucceeded,
 )
 from runstore.log.recorder import Recorder, this_host
 from runstore.log.state import RunState
-from runstore.outputs.output_store import OutputStore
 from runstore.store import RunStore, as_store, opened_for
 from runstore.version import __version__
 
@@ -225,38 +220,6 @@ def _resumed(
         host=host, pid=pid, version=__version__, log_digest="", take_over=take_over, **new
     )
     return event, tuple(name for name, value in new.items() if value is not None)
-
-
-def invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
-    """Invalidate every step whose stored bytes the remaining steps will read and do not find (rule R6)."""
-    with contextlib.closing(store.outputs(recorder.state)) as outputs:
-        return _invalidate_lost(recorder, outputs)
-
-
-def _invalidate_lost(recorder: Recorder, outputs: OutputStore) -> tuple[str, ...]:
-    state = recorder.state
-    deep = state.level == "fast"
-    checked: set[int] = set()
-    lost: list[str] = []
-    while True:
-        wanted = [seq for seq in reads(state) if seq not in checked]
-        there = outputs.are_there(recorder.references(wanted), deep=deep)
-        missing = [seq for seq, is_there in zip(wanted, there, strict=True) if not is_there]
-        checked.update(wanted)
-        if not missing:
-            return tuple(dict.fromkeys(lost))
-        lost += _invalidate(recorder, missing)
-
-
-def _invalidate(recorder: Recorder, missing: Iterable[int]) -> list[str]:
-    by_step: dict[str, list[OutputStored | DynamicOutputStored]] = {}
-    for seq in missing:
-        event = recorder.event(seq)
-        assert isinstance(event, STORES)
-        by_step.setdefault(event.step, []).append(event)
-    for events in by_step.values():
-        recorder.append(invalidation_of(*events))
-    return list(by_step)
 
 
 def drive(

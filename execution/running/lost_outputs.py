@@ -1,15 +1,18 @@
 """Outputs whose bytes are gone while steps read them: who makes them again, and that it gives what was used (rule R6).
 
-Asked of the state, as the engine has folded it so far; what is to become true is given back as events.
+Before an epoch runs, all that will be read is looked for, and what is lost is said in the log. While it runs, a reader
+finds that something is lost: asked of the state, as the engine has folded it so far, what is to become true is given
+back as events.
 """
 
+import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from msgspec import structs
 
 from execution.errors import ExpansionChanged, OutputNotReproduced
-from execution.planning.resume_plan import has_read
+from execution.planning.resume_plan import has_read, reads
 from execution.running.inputs import InputLost
 from runstore.keys import parse_step_key
 from runstore.log.events import (
@@ -25,6 +28,7 @@ from runstore.log.graph import Level
 from runstore.log.recorder import Recorder
 from runstore.log.transitions import PENDING, RUNNING, SUCCEEDED, WAITING
 from runstore.outputs.output_store import OutputStore
+from runstore.store import RunStore
 
 _Stores = OutputStored | DynamicOutputStored
 
@@ -127,6 +131,38 @@ class LostOutputs:
             f"'{reader}' has succeeded with the lost ones; restore {self._outputs.address(stored.reference)} "
             "from a copy, or start a new run"
         )
+
+
+def invalidate_lost(recorder: Recorder, store: RunStore) -> tuple[str, ...]:
+    """Invalidate every step whose stored bytes the remaining steps will read and do not find (rule R6)."""
+    with contextlib.closing(store.outputs(recorder.state)) as outputs:
+        return _invalidate_lost(recorder, outputs)
+
+
+def _invalidate_lost(recorder: Recorder, outputs: OutputStore) -> tuple[str, ...]:
+    state = recorder.state
+    deep = state.level == "fast"
+    checked: set[int] = set()
+    lost: list[str] = []
+    while True:
+        wanted = [seq for seq in reads(state) if seq not in checked]
+        there = outputs.are_there(recorder.references(wanted), deep=deep)
+        missing = [seq for seq, is_there in zip(wanted, there, strict=True) if not is_there]
+        checked.update(wanted)
+        if not missing:
+            return tuple(dict.fromkeys(lost))
+        lost += _invalidate(recorder, missing)
+
+
+def _invalidate(recorder: Recorder, missing: Iterable[int]) -> list[str]:
+    by_step: dict[str, list[_Stores]] = {}
+    for seq in missing:
+        event = recorder.event(seq)
+        assert isinstance(event, STORES)
+        by_step.setdefault(event.step, []).append(event)
+    for events in by_step.values():
+        recorder.append(invalidation_of(*events))
+    return list(by_step)
 
 
 def invalidation_of(*events: OutputStored | DynamicOutputStored) -> StepInvalidated:

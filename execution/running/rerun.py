@@ -22,10 +22,10 @@ from execution.running.launch import (
     StoreLike,
     check_tags,
     drive,
-    invalidate_lost,
     job_of,
     resume,
 )
+from execution.running.lost_outputs import invalidate_lost
 from execution.running.result import RunResult
 from runstore.errors import ConfigError, RunStoreError
 from runstore.keys import check_run_id, new_run_id
