@@ -24,10 +24,12 @@ from execution import execute  # noqa: E402
 from runstore import RunStore  # noqa: E402
 from runstore.audit import (  # noqa: E402
     diff,
+    errors,
     explain,
     find_output,
     key_grid,
     lineage,
+    progress,
     show_step,
     verify,
     who,
@@ -156,7 +158,7 @@ def measured(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, str, s
             (
                 "keys --status pending",
                 lambda: key_grid(store, RUN, ops=["inc"], status=["pending"]),
-                "",
+                "≤ 100 ms",
             ),
             ("keys --like, none", lambda: key_grid(store, RUN, like="none*"), "≤ 100 ms"),
             (
@@ -164,6 +166,8 @@ def measured(folder: Path, sizes: tuple[int, ...]) -> Iterator[tuple[str, str, s
                 lambda: key_grid(store, RUN, like=middle),
                 "≤ 100 ms",
             ),
+            ("how far a crashed run is", lambda: progress(store, store.run(RUN)), "≤ 100 ms"),
+            ("errors of a crashed run", lambda: errors(store, RUN), "≤ 100 ms"),
         ):
             yield name, f"{1e3 * best(ask):.1f} ms", target
     directory = made_list(folder)

@@ -67,12 +67,24 @@ AND key IS NULL AND kind IN ('StepStarted', 'StepReused', 'StepSucceeded')
 GROUP BY step HAVING count(*) <> 2 OR count(*) FILTER (WHERE kind = 'StepSucceeded') <> 1 LIMIT :most"""
 # The pieces whose clone has not succeeded and was not skipped; where a key is escaped in the step key, perhaps others.
 _UNSETTLED = """
-SELECT step, key {below} AND key IS NOT NULL AND (
+SELECT step, key {below} {of_makers} AND key IS NOT NULL AND (
     key GLOB '*[^-A-Za-z0-9 ._/@+=:,]*' OR NOT EXISTS (
         SELECT 1 FROM events AS done WHERE done.run = :run AND done.key IS NULL
         AND done.step = :op || substr(events.step, :path) || '[' || events.key || ']'
         AND done.kind IN ('StepSucceeded', 'StepSkipped') {of_done}))
 LIMIT :most"""
+# Only steps whose pieces are more than the clones that have ended: counting is shorter than looking for each of these.
+# Not where a clone may have ended twice, nor where not all pieces have one.
+_OF_MAKERS = """
+AND step IN (
+    SELECT step {below} AND kind = 'StepSucceeded' AND (
+        SELECT count(*) FROM events AS piece WHERE piece.run = :run AND piece.step = events.step
+        AND piece.key IS NOT NULL
+    ) > (
+        SELECT count(*) FROM events AS done WHERE done.run = :run
+        AND done.step > :op || substr(events.step, :path) || '['
+        AND done.step < :op || substr(events.step, :path) || '\\'
+        AND done.kind IN ('StepSucceeded', 'StepSkipped') {of_done}))"""
 _SETTLED = "SELECT step {below} AND key IS NULL AND kind IN ('StepSucceeded', 'StepSkipped')"
 
 
@@ -206,7 +218,9 @@ class Census:
         if maker.scope != node.scope[:-1] or maker.name in self._undone:
             raise TooMany
         marks = {"op": node.name, "path": len(maker.name) + 1, "most": most + 1}
-        rows = self._rows(_UNSETTLED, maker, below, **marks)
+        is_plain = node.name not in self._undone and not self._has_several(maker)
+        asked = _UNSETTLED.replace("{of_makers}", _OF_MAKERS if is_plain else "")
+        rows = self._rows(asked, maker, below, **marks)
         if len(rows) > most:
             raise TooMany
         paths = [(*parse_step_key(step)[1], key) for step, key in rows]
@@ -241,12 +255,15 @@ class Census:
             raise TooMany
         if len(below) == len(maker.scope):
             return self._sealed(level, StepId(level.node, below))
-        several = len(self._look.graph.dynamic_outputs[level.node]) > 1
+        several = self._has_several(maker)
         count = self._row(_SEALS if several else _PIECES, maker, below, output=level.output)[0]
         for text in self._odd(maker, below):
             step = StepId(*parse_step_key(text))
             count += self._sealed(level, step) - self._stored(level, step, several=several)
         return int(count)
+
+    def _has_several(self, maker: Node) -> bool:
+        return len(self._look.graph.dynamic_outputs[maker.name]) > 1
 
     def _sealed(self, level: Level, step: StepId) -> int:
         history = self._look.history(step, self.upto)

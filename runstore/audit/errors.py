@@ -1,16 +1,26 @@
 """What went wrong in a run: every error that an attempt or a hook has raised, by type and message.
 
-One reading of the log; an error that was mended by a later attempt is counted too, and said to be.
+Found in the index by the kinds of events; an error that was mended by a later attempt is counted too, and said to be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import msgspec
 
-from runstore.log.events import AnyEvent, ErrorInfo, HookFailed, StepFailed, StepRetried
+from runstore.audit.lookup import Lookup
+from runstore.keys import parse_step_key
+from runstore.log.events import ErrorInfo, HookFailed, RunSucceeded, StepFailed, StepRetried
+from runstore.log.expanded import StepId
+from runstore.log.transitions import FAILED, WAITING
 from runstore.store import RunStore
 
 EXAMPLES = 5
+_LOOKED_UP = 2_000
+"""Of more steps, reading the whole log is the shorter way to how they stand."""
+
+_RAISED = """
+SELECT seq, body FROM events
+WHERE run = ? AND step IS NOT NULL AND +kind IN ('StepFailed', 'StepRetried', 'HookFailed') ORDER BY row_id"""
 
 
 class ErrorGroup(msgspec.Struct, frozen=True):
@@ -36,19 +46,33 @@ class ErrorGroup(msgspec.Struct, frozen=True):
 
 def errors(store: RunStore, run: str = "last") -> tuple[ErrorGroup, ...]:
     """The errors of a run, most frequent first. Raises RunNotFound."""
+    look = Lookup(store, store.resolve(run))
     raised: dict[tuple[str, str, str], list[tuple[int, str, ErrorInfo]]] = {}
-
-    def look(seq: int, event: AnyEvent) -> None:
-        if isinstance(event, StepFailed | StepRetried | HookFailed):
-            hook = event.hook if isinstance(event, HookFailed) else ""
-            op = f"hook {hook}" if hook else event.step.partition("[")[0]
-            group = (op, event.error.type, event.error.message)
-            raised.setdefault(group, []).append((seq, event.step, event.error))
-
-    state = store.state(store.resolve(run), look)
-    stand = {str(step) for step in (*state.failures, *state.waiting)}
+    steps: set[str] = set()
+    for seq, event in look.rows(_RAISED, look.number):
+        assert isinstance(event, StepFailed | StepRetried | HookFailed)
+        if isinstance(event, HookFailed):
+            op = f"hook {event.hook}"
+        else:
+            op = event.step.partition("[")[0]
+            steps.add(event.step)
+        group = (op, event.error.type, event.error.message)
+        raised.setdefault(group, []).append((seq, event.step, event.error))
+    stand = _standing(look, steps)
     groups = [_group(*group, found, stand) for group, found in raised.items()]
     return tuple(sorted(groups, key=lambda one: (-one.count, one.first_seq)))
+
+
+def _standing(look: Lookup, steps: Collection[str]) -> set[str]:
+    """Those of the steps that are failed now, or wait to be tried again."""
+    if isinstance(look.frame.ended, RunSucceeded):
+        return set()
+    if len(steps) > _LOOKED_UP:
+        state = look.store.state(look.run_id)
+        return {str(step) for step in (*state.failures, *state.waiting)}
+    return {
+        step for step in steps if look.status(StepId(*parse_step_key(step))) in (FAILED, WAITING)
+    }
 
 
 def _group(

@@ -78,7 +78,7 @@ class Lookup:
     def __init__(self, store: RunStore, run_id: str) -> None:
         self.store, self.run_id = store, run_id
         self.number = number_of(store, run_id)
-        self.wide = self._rows(_WIDE, self.number)
+        self.wide = self.rows(_WIDE, self.number)
         self.frame = _frame(run_id, self.wide)
         """The run without its steps."""
         self._own: dict[StepId, Rows] = {}
@@ -102,7 +102,7 @@ class Lookup:
         """(seq, event) of what happened to a step itself, without what it yielded under keys."""
         found = self._own.get(step)
         if found is None:
-            found = self._own[step] = self._rows(_OWN, self.number, str(step))
+            found = self._own[step] = self.rows(_OWN, self.number, str(step))
         return found
 
     def story(self, step: StepId) -> Rows:
@@ -128,7 +128,7 @@ class Lookup:
         node = self.graph.by_name[step.node]
         if len(step.key_path) > len(node.scope):
             maker = StepId(step.node, step.key_path[:-1])
-            return self._rows(_PIECE, self.number, str(maker), step.key_path[-1])
+            return self.rows(_PIECE, self.number, str(maker), step.key_path[-1])
         return [(seq, event) for seq, event in self.own(step) if isinstance(event, STORES)]
 
     # Keys
@@ -138,7 +138,7 @@ class Lookup:
     ) -> tuple[int, bool]:
         """(seq of the event that counts, is the key in the last seal) of one piece; (0, False): it was never sealed."""
         maker = StepId(level.node, maker_path)
-        rows = self._rows(_PIECE, self.number, str(maker), key)
+        rows = self.rows(_PIECE, self.number, str(maker), key)
         stored = [
             seq
             for seq, event in rows
@@ -246,7 +246,8 @@ class Lookup:
             return self.piece(level, step.key_path, event.mapping_key) == (seq, True)
         return self.output_seq(step, getattr(event, "output", "")) == seq
 
-    def _rows(self, sql: str, *parameters: int | str) -> Rows:
+    def rows(self, sql: str, *parameters: int | str) -> Rows:
+        """(seq, event) of a statement that selects seq and body."""
         rows = list(self.store.query(sql, parameters))
         return [(seq, decode(body, self.run_id, seq)) for seq, body in rows]
 

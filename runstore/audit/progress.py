@@ -1,11 +1,13 @@
 """How far a run is, in one line: `213/598 clones of summarise done`.
 
-A run that has ended says it in its last event; only one that has not ended is folded. So a list of a thousand finished
-runs reads two thousand rows.
+A run that has ended says it in its last event, so that a list of a thousand finished runs reads two thousand rows. One
+that has not is counted in the index, and folded only where it cannot be.
 """
 
 import msgspec
 
+from runstore.audit.counted import counted
+from runstore.audit.lookup import Lookup, TooMany
 from runstore.errors import FormatTooNew, LogDamaged
 from runstore.log.events import Counts, RunCancelled, RunFailed, RunStarted, RunSucceeded
 from runstore.log.graph import Graph, Node
@@ -39,9 +41,18 @@ def progress(store: RunStore, run: RunSummary) -> Progress | None:
                 first = store.event(run.run_id, 1)
                 assert isinstance(first, RunStarted)
                 return _from_counts(first.graph, last.counts)
-        return progress_of(store.state(run.run_id))
+        return _unended(store, run)
     except (FormatTooNew, LogDamaged):
         return None
+
+
+def _unended(store: RunStore, run: RunSummary) -> Progress:
+    look = Lookup(store, run.run_id)
+    try:
+        counts = counted(look, upto=run.events if run.status == "running" else None)[1]
+    except TooMany:
+        return progress_of(store.state(run.run_id))
+    return _from_counts(look.graph, counts)
 
 
 def progress_of(state: RunState) -> Progress:

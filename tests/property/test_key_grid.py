@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from runstore.audit.counted import counted
 from runstore.audit.key_grid import Filter, _page_folded, _page_looked_up
 from runstore.audit.lookup import Lookup, TooMany
+from runstore.audit.progress import progress, progress_of
 from runstore.log.events import StepInvalidated
 from runstore.log.graph import Graph
 from runstore.log.remaining import Remaining
@@ -116,7 +117,9 @@ def test_the_index_counts_what_the_fold_counts(shape: Shape, history: list[Crash
 
 
 def check_counts(store: RunStore, upto: int | None = None) -> None:
-    """The counts of a run, op by op; `upto`: as of a seq, as while the run goes on."""
+    """The counts of a run, op by op, and how far it is; `upto`: as of a seq, as while the run goes on."""
+    if upto is None:
+        assert progress(store, store.run(RUN)) == progress_of(store.state(RUN))
     look, remaining = Lookup(store, RUN), Remaining(store.state(RUN, upto=upto))
     try:
         _, counts = counted(look, upto=upto)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from execution import execute
-from runstore.audit import explain, key_grid
+from runstore.audit import errors, explain, key_grid, progress, progress_of
 from runstore.audit.sifted import Sifted
 from runstore.audit.waiting_for import Folded, LookedUp
 from runstore.log.lines import to_lines
@@ -45,6 +45,7 @@ def test_it_is_answered_by_the_index(crashed: RunStore, monkeypatch: pytest.Monk
     key_grid(crashed, RUN, retried=True)
     key_grid(crashed, RUN, like="a*")
     explain(crashed, RUN, "total")
+    errors(crashed, RUN)
     assert len(asked) > 50
     for sql, parameters in asked:
         plan = [row[3] for row in query(crashed, f"EXPLAIN QUERY PLAN {sql}", parameters)]
@@ -58,16 +59,18 @@ def test_it_is_answered_by_the_index(crashed: RunStore, monkeypatch: pytest.Monk
 def test_the_log_is_not_folded(
     crashed: RunStore, monkeypatch: pytest.MonkeyPatch, too_slow: tuple[type[LookedUp], ...]
 ) -> None:
-    """A page of a run that broke off, its rare rows, and what a large collect waits for are known without it."""
+    """How far a crashed run is, a page of it, its rare rows, what a large collect waits for: known without it."""
 
     def refused(*_: Any) -> None:
         raise AssertionError("the log was folded")
 
     expected = explain(crashed, RUN, "total").because, key_grid(crashed, RUN, retried=True)
+    far = progress_of(crashed.state(RUN))
     monkeypatch.setattr(RunStore, "state", refused)
     monkeypatch.setattr(Folded, "__init__", refused)
     for way in too_slow:
         monkeypatch.setattr(way, "most", 0)
+    assert progress(crashed, crashed.run(RUN)) == far
     assert key_grid(crashed, RUN).counts["leaf"]["succeeded"] > 0
     assert key_grid(crashed, RUN, like="[a-c]").rows
     assert (
