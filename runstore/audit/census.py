@@ -7,14 +7,12 @@ log is better read as a whole.
 """
 
 from collections import Counter
-from typing import Any
 
+from runstore.audit.clones import Clones
 from runstore.audit.lookup import Lookup, Rows, TooMany
-from runstore.keys import KeyPath, format_step_key, parse_step_key
-from runstore.log.event_log import row_id
+from runstore.keys import KeyPath, parse_step_key
 from runstore.log.events import (
     ExpansionSealed,
-    RunEnded,
     RunResumed,
     StepFailed,
     StepInvalidated,
@@ -31,10 +29,6 @@ from runstore.log.transitions import FAILED, PENDING, STATUS_NAMES
 _MOST = 400
 """Steps that are looked up one by one before reading the whole log is the shorter way."""
 
-# The clones of an op below a key path: their step keys begin with the same text, and so stand together in `ix_step`.
-# `upto` keeps to what the log held when it was first asked.
-_BELOW = "FROM events WHERE run = :run AND step >= :first AND step < :behind {upto}"
-_UPTO = "AND +row_id <= :upto"
 # One number for two: 2^32 for each success, and 1 for each attempt of this epoch, taken back by its end. One sum costs
 # two thirds of two, and each event of the op passes through it, but those that store something: their kinds come first.
 # Of the rest there are few, and of most ops none.
@@ -94,15 +88,13 @@ class Census:
     def __init__(self, look: Lookup, upto: int | None = None) -> None:
         self.upto = upto
         self._look = look
-        wide = [(seq, event) for seq, event in look.wide if upto is None or seq <= upto]
-        self._resumed = _last(wide, RunResumed)
-        self._ended = _last(wide, RunEnded)
+        self._clones = Clones(look, upto)
         self._named: dict[str, set[StepId]] = {}
         """Op -> those of its steps that were invalidated by name."""
         self._undone: set[str] = set()
         """Ops that have invalidated steps."""
         self._raw: dict[tuple[str, KeyPath], tuple[int, int, int]] = {}
-        for _, event in wide:
+        for _, event in self._clones.wide:
             if isinstance(event, StepInvalidated):
                 self._invalidated(event)
             elif isinstance(event, RunResumed) and event.graph is not None:
@@ -133,8 +125,8 @@ class Census:
         succeeded, running, unusual = self._counted(node, below)
         found = Counter({"succeeded": succeeded, "running": running})
         if unusual:
-            found["skipped"], found["failed"], retried = self._row(_UNUSUAL, node, below)
-            found["waiting"] = self._row(_WAITING, node, below)[0] if retried else 0
+            found["skipped"], found["failed"], retried = self._clones.row(_UNUSUAL, node, below)
+            found["waiting"] = self._clones.row(_WAITING, node, below)[0] if retried else 0
         for step in self._named_below(node, below):
             found.subtract(self._counted_of(step))
             found.update(self._state_of(step))
@@ -148,7 +140,7 @@ class Census:
         """How many have succeeded, run, and have events of the kinds that are rare."""
         found = self._raw.get((node.name, below))
         if found is None:
-            both, unusual = self._row(_COUNTED, node, below)
+            both, unusual = self._clones.row(_COUNTED, node, below)
             succeeded = (both + (1 << 31)) >> 32
             found = self._raw[node.name, below] = succeeded, both - (succeeded << 32), unusual
         return found
@@ -157,7 +149,7 @@ class Census:
         """As what a step is counted, by the kinds of its events alone."""
         found: Counter[str] = Counter()
         for seq, event in self._own(step):
-            now = seq > self._resumed
+            now = seq > self._clones.resumed
             match event:
                 case StepStarted() | StepReused():
                     found["running"] += now
@@ -170,7 +162,7 @@ class Census:
                     found["failed"] += now
                 case StepRetried():
                     found["running"] -= now
-                    found["waiting"] = int(seq > self._ended)
+                    found["waiting"] = int(seq > self._clones.ended)
                 case StepSkipped():
                     found["skipped"] += 1
                     found["waiting"] = 0
@@ -186,7 +178,7 @@ class Census:
             step = StepId(node.name, ())
             found = {step: self._failed_at(step)}
         else:
-            rows = self._rows(_FAILED, node, ())
+            rows = self._clones.rows(_FAILED, node, ())
             found = {StepId(*parse_step_key(step)): seq for step, seq in rows}
             for step in self._named.get(node.name, ()):
                 found[step] = self._failed_at(step)
@@ -203,7 +195,7 @@ class Census:
 
     def settled(self, node: Node, below: KeyPath) -> set[str]:
         """The step keys of the clones of a node below a key path that have succeeded or were skipped."""
-        found = {step for (step,) in self._rows(_SETTLED, node, below)}
+        found = {step for (step,) in self._clones.rows(_SETTLED, node, below)}
         named = self._named_below(node, below)
         return found.difference(
             str(one) for one in named if not self._state_of(one).keys() & {"succeeded", "skipped"}
@@ -220,7 +212,7 @@ class Census:
         marks = {"op": node.name, "path": len(maker.name) + 1, "most": most + 1}
         is_plain = node.name not in self._undone and not self._has_several(maker)
         asked = _UNSETTLED.replace("{of_makers}", _OF_MAKERS if is_plain else "")
-        rows = self._rows(asked, maker, below, **marks)
+        rows = self._clones.rows(asked, maker, below, **marks)
         if len(rows) > most:
             raise TooMany
         paths = [(*parse_step_key(step)[1], key) for step, key in rows]
@@ -256,7 +248,9 @@ class Census:
         if len(below) == len(maker.scope):
             return self._sealed(level, StepId(level.node, below))
         several = self._has_several(maker)
-        count = self._row(_SEALS if several else _PIECES, maker, below, output=level.output)[0]
+        count = self._clones.row(_SEALS if several else _PIECES, maker, below, output=level.output)[
+            0
+        ]
         for text in self._odd(maker, below):
             step = StepId(*parse_step_key(text))
             count += self._sealed(level, step) - self._stored(level, step, several=several)
@@ -278,42 +272,14 @@ class Census:
         if several:
             seals = [one for _, one in self._own(step) if isinstance(one, ExpansionSealed)]
             return sum(seal.count for seal in seals if seal.output == level.output)
-        return self._row(_PIECES, self._look.graph.by_name[step.node], step.key_path)[0]
+        return int(self._clones.row(_PIECES, self._look.graph.by_name[step.node], step.key_path)[0])
 
     def _odd(self, node: Node, below: KeyPath) -> list[str]:
         """The steps that have not just one attempt, which has succeeded."""
         _, running, unusual = self._counted(node, below)
-        if not (running or unusual or self._resumed):
+        if not (running or unusual or self._clones.resumed):
             return []
-        odd = [step for (step,) in self._rows(_ODD, node, below, most=_MOST + 1)]
+        odd = [step for (step,) in self._clones.rows(_ODD, node, below, most=_MOST + 1)]
         if len(odd) > _MOST:
             raise TooMany
         return odd
-
-    # How it asks
-
-    def _row(self, sql: str, node: Node, below: KeyPath, **more: Any) -> tuple[int, ...]:
-        return self._rows(sql, node, below, **more)[0]
-
-    def _rows(self, sql: str, node: Node, below: KeyPath, **more: Any) -> list[tuple[Any, ...]]:
-        """The rows of a statement about the clones of a node below a key path, or about the step at it."""
-        number, first = self._look.number, format_step_key(node.name, below)
-        is_step = len(below) == len(node.scope)
-        marks = {
-            "run": number,
-            "first": first if is_step else f"{first}[",
-            "behind": f"{first}\0" if is_step else f"{first}\\",
-            "resumed": row_id(number, self._resumed),
-            "ended": row_id(number, self._ended),
-            "upto": row_id(number, self.upto or 0),
-            **more,
-        }
-        until = _UPTO if self.upto else ""
-        of_next, of_done = (until.replace("row_id", f"{one}.row_id") for one in ("next", "done"))
-        asked = sql.format(below=_BELOW.format(upto=until), of_next=of_next, of_done=of_done)
-        return self._look.store.query(asked, marks).fetchall()
-
-
-def _last(rows: Rows, kinds: Any) -> int:
-    """The seq of the last event of these kinds; 0 where there is none."""
-    return max((seq for seq, event in rows if isinstance(event, kinds)), default=0)
