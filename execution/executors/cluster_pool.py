@@ -1,4 +1,4 @@
-"""The engine's part of running steps on a cluster: which batch each worker has, and what became of it.
+"""The engine's part of running steps on a cluster: which worker gets what, and what became of it.
 
 The cluster brings messages and nothing else: where a batch runs, whether a ticket is tried again, and what counts of
 what a worker says, is decided here. A batch goes to one worker and never to another; what is known to be lost with its
@@ -7,12 +7,13 @@ worker is told as lost, and what that worker says later is not heard.
 
 import logging
 from collections import deque
+from collections.abc import Iterable
 from math import inf
 from queue import Empty
 from time import perf_counter
-from typing import NamedTuple
 
 from execution.errors import WorkerLost
+from execution.executors.batches import Batch, Batches
 from execution.executors.cluster import (
     CANCELLED,
     Connection,
@@ -41,28 +42,12 @@ from execution.running.told import Ticket, Told
 from execution.running.worker_loss import told_of_loss, told_of_timeout
 from runstore.outputs.output_store import OutputStore
 
-SILENT_S = 5.0
-"""So long after its end a batch may be silent; then it is lost."""
-STUCK_S = 1.0
-"""A batch that has not begun by then is asked back where another worker could begin it."""
 LEAVING_S = 10.0
 """How long `close` waits for resources to close."""
 HELD_MOST = 1_000
 """Tickets that wait for a worker with the resources that they need."""
 
 _log = logging.getLogger("runstore.executor")
-
-
-class _Sent(NamedTuple):
-    """A batch that a worker has."""
-
-    member: Member
-    entries: list[Waiting]
-    left: dict[int, float]
-    """Place of each ticket that has not ended -> when it was heard of last."""
-    heard: list[int]
-    """One element: how many reports have come."""
-    since: float
 
 
 class ClusterPool:
@@ -75,13 +60,7 @@ class ClusterPool:
         self._waiting: deque[Waiting] = deque()
         self._held: list[Waiting] = []
         """Those that no worker has the resources for."""
-        self._sent: dict[int, _Sent] = {}
-        self._silent: dict[int, float] = {}
-        """Batch that has ended without saying so -> when it is not waited for any more."""
-        self._timed: dict[int, float] = {}
-        """Batch -> when its one ticket has taken too long."""
-        self._asked_back: set[int] = set()
-        self._number = 0
+        self._batches = Batches()
         self._running = 0
         self._depth = 1
         """How many tickets like the last one go to a thread at a time."""
@@ -130,7 +109,7 @@ class ClusterPool:
         return len(self._waiting) >= self._roster.lanes * self._depth
 
     def _patience_s(self, timeout_s: float | None) -> float:
-        left_s = min(self._timed.values(), default=inf) - perf_counter()
+        left_s = self._batches.time_left_s()
         return max(0.0, min(LOOK_S, left_s, inf if timeout_s is None else timeout_s))
 
     def _send(self) -> None:
@@ -144,14 +123,9 @@ class ClusterPool:
         self._hold()
 
     def _send_batch(self, member: Member, entries: list[Waiting]) -> None:
-        self._number += 1
-        now = perf_counter()
-        left = dict.fromkeys(range(len(entries)), now)
-        self._sent[self._number] = _Sent(member, entries, left, [0], now)
-        member.batches.add(self._number)
-        member.free -= 1
+        number = self._batches.sent(member, entries)
         tickets = [list(pack(entry.ticket, self._brief)) for entry in entries]
-        self._connection.send(member.hello.address, self._number, tickets, entries[0].needs)
+        self._connection.send(member.hello.address, number, tickets, entries[0].needs)
 
     def _hold(self) -> None:
         """Set aside what no worker could ever run, so that it does not take the room of others."""
@@ -203,8 +177,7 @@ class ClusterPool:
                 unfit = WorkerLost(f"{fault}runstore, the job, the packages of both")
                 self._roster.refuse(address, unfit, is_running=bool(self._running))
             case Done():
-                if news.batch in self._sent:
-                    self._silent.setdefault(news.batch, perf_counter() + SILENT_S)
+                self._batches.is_over(news.batch)
             case Left():
                 pass  # it comes while nothing runs any more
 
@@ -218,24 +191,26 @@ class ClusterPool:
 
     def _without_session(self, number: int) -> None:
         """Its worker has nothing of this run any more: nothing has begun, and it is introduced anew."""
-        sent = self._sent[number]
-        self._forget(number)
-        for place in reversed(sent.left):
-            self._waiting.appendleft(sent.entries[place])
-        address = sent.member.hello.address
-        if self._roster.members.get(address) is sent.member:
+        batch = self._forget(number)
+        self._take_back(batch, batch.left)
+        address = batch.member.hello.address
+        if self._roster.members.get(address) is batch.member:
             self._lose(Gone(address, "has lost what it had open"))
             self._roster.introduce_again(address)
+
+    def _take_back(self, batch: Batch, places: Iterable[int]) -> None:
+        """Tickets that have not begun come first again."""
+        self._waiting.extendleft(batch.entries[place] for place in reversed(list(places)))
 
     def _cancelled(self, what: str | int) -> None:
         """Its worker is about to be restarted, and would take what it gets now with it."""
         self._connection.check()
         if isinstance(what, int):
-            if what not in self._sent:
+            batch = self._batches.find(what)
+            if batch is None:
                 return
-            member = self._sent[what].member
-            what = member.hello.address
-            if self._roster.members.get(what) is not member:
+            what = batch.member.hello.address
+            if self._roster.members.get(what) is not batch.member:
                 return
         self._lose(Gone(what, "could not run it: cancelled"))
         self._roster.introduce_later(what)
@@ -247,106 +222,88 @@ class ClusterPool:
                 self._lost(number, gone.how)
 
     def _reported(self, report: Report) -> None:
-        sent = self._sent.get(report.batch)
-        if sent is None:
+        batch = self._batches.find(report.batch)
+        if batch is None:
             return  # given up before
         if report.has_no_session:
             self._without_session(report.batch)
             return
-        if report.number != sent.heard[0]:
+        if report.number != batch.heard:
             self._lost(report.batch, "has told something that did not arrive")
             return
-        sent.heard[0] += 1
+        batch.heard += 1
         if report.lines:
-            self._roster.has_told(sent.member)
+            self._roster.has_told(batch.member)
         for line in report.lines:
-            self._read_line(report.batch, sent, line)
+            self._read_line(report.batch, batch, line)
         if report.back_from == 0:
-            self._roster.set_aside(sent.member)
+            self._roster.set_aside(batch.member)
         if report.back_from >= 0:
-            back = [place for place in sent.left if place >= report.back_from]
+            back = [place for place in batch.left if place >= report.back_from]
             for place in back:
-                del sent.left[place]
-            self._waiting.extendleft(sent.entries[place] for place in reversed(back))
+                del batch.left[place]
+            self._take_back(batch, back)
         if report.is_end:
-            if sent.left:
+            if batch.left:
                 self._lost(report.batch, "has not run it")
             else:
                 self._forget(report.batch)
 
-    def _read_line(self, number: int, sent: _Sent, line: Line) -> None:
-        ticket = sent.entries[line.place].ticket
+    def _read_line(self, number: int, batch: Batch, line: Line) -> None:
+        ticket = batch.ticket(line.place)
         step_key = _step_key(ticket)
         if not line.message:
-            self.at_work[step_key] = sent.member.worker
-            sent.left[line.place] = perf_counter()
-            if isinstance(ticket, Ticket) and ticket.op.timeout_s and sent.member.hello.has_nanny:
-                self._timed[number] = perf_counter() + ticket.op.timeout_s
+            self.at_work[step_key] = batch.member.worker
+            self._batches.begun(number, line.place)
             return
         told = unpack_told(line.message, step_key)
         if told.is_last:
             self.at_work.pop(step_key, None)
-            del sent.left[line.place]
             self._durations.learn(kind_of(ticket), line.took_s)
-            self._timed.pop(number, None)
+            self._batches.ended(number, line.place)
         self._told.append(told)
 
-    def _forget(self, number: int) -> None:
-        sent = self._sent.pop(number)
-        self._timed.pop(number, None)
-        self._silent.pop(number, None)
-        self._asked_back.discard(number)
-        member = sent.member
-        member.batches.discard(number)
-        member.free += 1
-        for name, amount in sent.entries[0].needs.items():
-            member.spare[name] += amount
+    def _forget(self, number: int) -> Batch:
         self._connection.forget(number)
+        return self._batches.forget(number)
 
     def _lost(self, number: int, how: str) -> None:
         """Tell the end of what a batch has not ended, in its worker's stead."""
-        sent = self._sent.get(number)
-        if sent is None:
+        if self._batches.find(number) is None:
             return
-        self._forget(number)
+        batch = self._forget(number)
         now = perf_counter()
-        for place, since in sent.left.items():
-            ticket = sent.entries[place].ticket
+        for place, since in batch.left.items():
+            ticket = batch.ticket(place)
             self.at_work.pop(_step_key(ticket), None)
-            took_s, fact = round(now - since, 6), f"its {sent.member} {how}"
-            self._told.append(told_of_loss(ticket, fact, took_s, sent.member.worker))
+            took_s, fact = round(now - since, 6), f"its {batch.member} {how}"
+            self._told.append(told_of_loss(ticket, fact, took_s, batch.member.worker))
 
     def _stop_overdue(self) -> None:
-        now = perf_counter()
-        for number in [number for number, at in self._silent.items() if at <= now]:
+        for number in self._batches.silent():
             self._lost(number, "has ended it without a word")
-        for number in [number for number, at in self._timed.items() if at <= now]:
-            sent = self._sent[number]
-            self._forget(number)
-            (since,) = sent.left.values()
-            ticket = sent.entries[0].ticket
+        for number in self._batches.overdue():
+            batch = self._forget(number)
+            (since,) = batch.left.values()
+            ticket, member = batch.ticket(0), batch.member
             assert isinstance(ticket, Ticket)
             self.at_work.pop(ticket.step_key, None)
-            took_s, worker = round(now - since, 6), sent.member.worker
-            self._told.append(told_of_timeout(ticket, took_s, worker, "its worker was restarted"))
-            sent.member.is_ending = True  # gets nothing any more; what else it has is lost with it
-            self._connection.restart(sent.member.hello.address)
+            took_s = round(perf_counter() - since, 6)
+            self._told.append(
+                told_of_timeout(ticket, took_s, member.worker, "its worker was restarted")
+            )
+            member.is_ending = True  # gets nothing any more; what else it has is lost with it
+            self._connection.restart(member.hello.address)
 
     def _ask_back(self) -> None:
         """Have batches given back that wait behind the work of others while another worker is free."""
-        before = perf_counter() - STUCK_S
-        stuck = [
-            number
-            for number, sent in self._sent.items()
-            if not sent.heard[0] and sent.since <= before and number not in self._asked_back
-        ]
+        stuck = self._batches.stuck()
         lanes = self._roster.free_lanes() if stuck else []
-        for number in stuck:
-            member, needs = self._sent[number].member, self._sent[number].entries[0].needs
-            address, token = member.hello.address, member.hello.token
-            if any(lane.address != address and fits(needs, lane.spare) for lane in lanes):
-                self._asked_back.add(number)
-                self._connection.ask_back(address, token, number)
+        for number, batch in stuck:
+            hello, needs = batch.member.hello, batch.entries[0].needs
+            if any(lane.address != hello.address and fits(needs, lane.spare) for lane in lanes):
+                batch.is_asked_back = True
+                self._connection.ask_back(hello.address, hello.token, number)
 
     # Ending
 
@@ -355,7 +312,7 @@ class ClusterPool:
         could not.
         """
         try:
-            for number in list(self._sent):
+            for number in list(self._batches):
                 self._connection.forget(number)
             if self._brief.job.resources:
                 self._roster.dismiss(LEAVING_S)

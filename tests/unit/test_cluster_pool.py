@@ -7,7 +7,7 @@ from queue import SimpleQueue
 import pytest
 from msgspec import structs
 
-from execution.executors import cluster_pool, roster
+from execution.executors import batches, roster
 from execution.executors.cluster import CANCELLED, Done, Failed, Gone, Joined, News
 from execution.executors.cluster_pool import ClusterPool
 from execution.executors.packing import pack_told
@@ -185,7 +185,7 @@ def test_workers_that_join(pool: Pool) -> None:
 
 def test_what_does_not_begin_goes_elsewhere(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that has other work is asked once for what it has not begun, and set aside; it is no loss."""
-    monkeypatch.setattr(cluster_pool, "STUCK_S", 0.0)
+    monkeypatch.setattr(batches, "STUCK_S", 0.0)
     pool.submit(1)
     pool.hear()
     ((address, batch, _),) = pool.script.sent
@@ -202,7 +202,7 @@ def test_what_does_not_begin_goes_elsewhere(pool: Pool, monkeypatch: pytest.Monk
 
 def test_what_has_begun_is_left_where_it_is(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long it takes; and so is what no other worker could begin."""
-    monkeypatch.setattr(cluster_pool, "STUCK_S", 0.0)
+    monkeypatch.setattr(batches, "STUCK_S", 0.0)
     pool.submit(2)
     pool.hear()
     pool.hear()
@@ -299,7 +299,7 @@ def test_a_batch_that_ends_without_a_word_is_lost(
     (_, first, _), (_, second, _) = pool.script.sent
     assert pool.hear(Done(first)) == []
     assert len(pool.hear(ends(first, 0, [0]))) == 1
-    monkeypatch.setattr(cluster_pool, "SILENT_S", 0.0)
+    monkeypatch.setattr(batches, "SILENT_S", 0.0)
     (told,) = pool.hear(Done(second))
     assert isinstance(told.events[-1], StepRetried)
 
