@@ -11,10 +11,11 @@ from runstore.audit.lookup import Lookup
 from runstore.keys import parse_step_key
 from runstore.log.events import ErrorInfo, HookFailed, RunSucceeded, StepFailed, StepRetried
 from runstore.log.expanded import StepId
-from runstore.log.transitions import FAILED, WAITING
+from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 
 EXAMPLES = 5
+_HOOK = "hook "
 _LOOKED_UP = 2_000
 """Of more steps, reading the whole log is the shorter way to how they stand."""
 
@@ -35,13 +36,20 @@ class ErrorGroup(msgspec.Struct, frozen=True):
     steps: int
     """Of how many steps."""
     standing: int
-    """How many of these steps are failed now, or wait to be tried again."""
+    """How many of these steps have neither succeeded nor been skipped since; of a hook's none."""
     examples: tuple[str, ...]
     """The first of these steps."""
     first_seq: int
     last_seq: int
     traceback: str
     """Of the first."""
+
+    @property
+    def stands(self) -> str:
+        """What became of it, in words."""
+        if self.op.startswith(_HOOK):
+            return "which changes no step"
+        return f"{self.standing:,} of them not mended" if self.standing else "all mended since"
 
 
 def errors(store: RunStore, run: str = "last") -> tuple[ErrorGroup, ...]:
@@ -52,7 +60,7 @@ def errors(store: RunStore, run: str = "last") -> tuple[ErrorGroup, ...]:
     for seq, event in look.rows(_RAISED, look.number):
         assert isinstance(event, StepFailed | StepRetried | HookFailed)
         if isinstance(event, HookFailed):
-            op = f"hook {event.hook}"
+            op = f"{_HOOK}{event.hook}"
         else:
             op = event.step.partition("[")[0]
             steps.add(event.step)
@@ -64,14 +72,13 @@ def errors(store: RunStore, run: str = "last") -> tuple[ErrorGroup, ...]:
 
 
 def _standing(look: Lookup, steps: Collection[str]) -> set[str]:
-    """Those of the steps that are failed now, or wait to be tried again."""
+    """Those of the steps that are not done."""
     if isinstance(look.frame.ended, RunSucceeded):
         return set()
-    if len(steps) > _LOOKED_UP:
-        state = look.store.state(look.run_id)
-        return {str(step) for step in (*state.failures, *state.waiting)}
+    many = len(steps) > _LOOKED_UP
+    status = look.store.state(look.run_id).status if many else look.status
     return {
-        step for step in steps if look.status(StepId(*parse_step_key(step))) in (FAILED, WAITING)
+        step for step in steps if status(StepId(*parse_step_key(step))) not in (SUCCEEDED, SKIPPED)
     }
 
 
@@ -79,7 +86,7 @@ def _group(
     op: str, kind: str, message: str, found: list[tuple[int, str, ErrorInfo]], stand: set[str]
 ) -> ErrorGroup:
     steps = dict.fromkeys(step for _, step, _ in found)
-    standing = 0 if op.startswith("hook ") else len(stand & set(steps))
+    standing = 0 if op.startswith(_HOOK) else len(stand & set(steps))
     return ErrorGroup(
         op,
         kind,

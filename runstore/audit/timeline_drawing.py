@@ -12,6 +12,13 @@ from runstore.audit.markup import shown
 from runstore.audit.timeline import Bar, EpochSpan, Timeline
 
 _ROW_PX, _NAME_PX, _WIDTH_PX, _GAP_SHARE = 22, 180, 900, 0.06
+_TICK_PX = 90
+"""What a mark of the time needs."""
+_ROUND_S = (
+    *(digit * 10.0**power for power in range(-4, 1) for digit in (1, 2, 5)),
+    *(10, 20, 30, 60, 120, 300, 600, 1_200, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200),
+    *(86_400 * days for days in (1, 2, 5, 10, 20, 50, 100, 200, 500)),
+)
 
 
 class _Piece(NamedTuple):
@@ -127,6 +134,7 @@ def svg(timeline: Timeline) -> Iterator[str]:
             label = f"epoch {piece.epoch.epoch}, {piece.epoch.ended}"
             yield _rect(left, 0, width, height, "#f6f6f6", label)
             yield f'<text x="{left + 3:.1f}" y="14" fill="#555">{shown(label)}</text>'
+            yield from _axis(piece, height)
     for number, line in enumerate(timeline.lines, 1):
         top = number * _ROW_PX
         yield f'<text x="0" y="{top + 15}">{shown(line.name)}</text>'
@@ -136,6 +144,26 @@ def svg(timeline: Timeline) -> Iterator[str]:
                 left, top + 4, max(right - left, 1.5), _ROW_PX - 8, _colour(bar), _title(bar)
             )
     yield "</svg>"
+
+
+def _axis(piece: _Piece, height: int) -> Iterator[str]:
+    """The time since an epoch began, at round places."""
+    seconds = (piece.ended - piece.begun).total_seconds()
+    width = (piece.right - piece.left) * _WIDTH_PX
+    step = next((one for one in _ROUND_S if seconds / one * _TICK_PX <= width), 0)
+    for number in range(1, int(seconds / step) + 1 if step else 0):
+        x = _px(piece.left) + number * step / seconds * width
+        if x + _TICK_PX / 3 < _px(piece.right):
+            yield f'<line x1="{x:.1f}" y1="20" x2="{x:.1f}" y2="{height - 18}" stroke="#dfe3e7"/>'
+            text = _round_text(number * step)
+            yield f'<text x="{x:.1f}" y="{height - 6}" text-anchor="middle" fill="#777">{text}</text>'
+
+
+def _round_text(seconds: float) -> str:
+    for unit_s, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= unit_s:
+            return f"{seconds / unit_s:.4g} {unit}"
+    return f"{seconds:.4g} s"
 
 
 def _px(place: float) -> float:

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from execution.cli.main import cli
 from runstore import RunStore
 from runstore.audit import anchor, export_html, svg, timeline, timeline_text
+from runstore.log.lines import to_lines
 from tests.acceptance.audited import FAILED, HOSTILE, MESSAGE, RUN, TREE, Audited
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -63,8 +65,11 @@ def test_the_timeline_in_a_terminal(audited: Audited, store: RunStore) -> None:
 
 
 def test_the_picture_is_whole(audited: Audited, store: RunStore, tmp_path: Path) -> None:
-    """XML that parses, with the gaps in it; also as a page."""
+    """XML that parses, with the gaps in it, and the time from left to right; also as a page."""
     root = ElementTree.fromstring("\n".join(svg(timeline(store, RUN))))
+    places = [float(line.attrib["x1"]) for line in root.iter("{http://www.w3.org/2000/svg}line")]
+    assert places == sorted(places)
+    assert places
     titles = [element.text or "" for element in root.iter("{http://www.w3.org/2000/svg}title")]
     assert sum("nobody executed the run" in title for title in titles) == 2
     for name in ("run.svg", "run.html"):
@@ -104,6 +109,20 @@ def test_the_report_holds_what_it_should(store: RunStore) -> None:
         assert region in text
     assert f"length[{FAILED[0]}]" in text
     assert "collected at seq" in text
+
+
+def test_what_is_not_done_comes_before_all_keys(store: RunStore, tmp_path: Path) -> None:
+    """In the report of a run that broke off; that of one that has succeeded has no such part."""
+    heading = "Keys that are not done"
+    assert heading not in "\n".join(export_html(store, RUN))
+    rows = islice(store.rows(RUN), store.run(RUN).events // 3)
+    with RunStore.open(tmp_path / "part", level="fast") as part:
+        part.take_in(to_lines(RUN, rows), "a part")
+        before, _, after = "\n".join(export_html(part, RUN)).partition(heading)
+    left, _, grid = after.partition("<h2>Keys</h2>")
+    assert "<h2>Keys</h2>" not in before
+    assert 'class="pending"' in left
+    assert 'class="succeeded"' in grid
 
 
 def test_nothing_in_the_report_runs_or_is_fetched(store: RunStore) -> None:

@@ -7,7 +7,10 @@ from unittest.mock import patch
 from hypothesis import given, settings
 
 from runstore.audit import errors
+from runstore.keys import parse_step_key
 from runstore.log.events import HookFailed, StepFailed, StepRetried
+from runstore.log.expanded import StepId
+from runstore.log.transitions import SKIPPED, SUCCEEDED
 from runstore.store import RunStore
 from tests.property import nested
 from tests.property.crashed import Crash, crashed, crashed_run, crashes
@@ -22,7 +25,7 @@ TRIED = settings(COMMON, max_examples=15)
 @TRIED
 @given(failing_shapes(), crashes)
 def test_errors_of_runs_that_failed(shape: Shape, history: list[Crash]) -> None:
-    """By op, type and message: how many attempts, of which steps, and how many of these stand so now."""
+    """By op, type and message: how many attempts, of which steps, and how many of these are not done since."""
     with (
         tempfile.TemporaryDirectory() as root,
         crashed_run(shape, history, Path(root)) as store,
@@ -66,7 +69,6 @@ def check_errors(store: RunStore) -> None:
 def raised(store: RunStore) -> list[tuple[str, str, str, int, int, int, int, int]]:
     """The groups, from the events read one after the other and the fold."""
     state = store.state(RUN)
-    stand = {str(step) for step in (*state.failures, *state.waiting)}
     groups: dict[tuple[str, str, str], list[tuple[int, str]]] = {}
     for seq, event in store.events(RUN):
         if isinstance(event, StepFailed | StepRetried | HookFailed):
@@ -76,6 +78,11 @@ def raised(store: RunStore) -> list[tuple[str, str, str, int, int, int, int, int
     found = []
     for group, rows in groups.items():
         steps = {step for _, step in rows}
-        standing = 0 if group[0].startswith("hook ") else len(steps & stand)
+        left = [
+            step
+            for step in steps
+            if state.status(StepId(*parse_step_key(step))) not in (SUCCEEDED, SKIPPED)
+        ]
+        standing = 0 if group[0].startswith("hook ") else len(left)
         found.append((*group, len(rows), len(steps), standing, rows[0][0], rows[-1][0]))
     return found

@@ -27,9 +27,6 @@ def command(run: str, traceback: bool, as_json: bool, store: str | None) -> None
 
 
 def _show(group: ErrorGroup, traceback: bool) -> None:
-    stands = f"{group.standing:,} of them not mended" if group.standing else "all mended since"
-    if group.op.startswith("hook "):
-        stands = "which changes no step"
     click.echo(
         f"{group.count:,} × {safe(group.op)}: {first_line(f'{group.type}: {group.message}')}"
     )
@@ -39,7 +36,7 @@ def _show(group: ErrorGroup, traceback: bool) -> None:
         else ""
     )
     click.echo(
-        f"    {counted(group.steps, 'step')}, {stands}; seq {group.first_seq} to {group.last_seq}"
+        f"    {counted(group.steps, 'step')}, {group.stands}; seq {group.first_seq} to {group.last_seq}"
     )
     click.echo(f"    {', '.join(map(safe, group.examples))}{left}")
     if traceback:
