@@ -45,9 +45,14 @@ class ErrorGroup(msgspec.Struct, frozen=True):
     """Of the first."""
 
     @property
+    def is_of_hook(self) -> bool:
+        """A hook has raised it, and no op."""
+        return self.op.startswith(_HOOK)
+
+    @property
     def stands(self) -> str:
         """What became of it, in words."""
-        if self.op.startswith(_HOOK):
+        if self.is_of_hook:
             return "which changes no step"
         return f"{self.standing:,} of them not mended" if self.standing else "all mended since"
 

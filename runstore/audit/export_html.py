@@ -31,18 +31,18 @@ _STYLE = """
 body { font: 14px/1.5 system-ui, sans-serif; color: var(--ink) }
 body { max-width: 1120px; margin: 2.5em auto; padding: 0 1.5em }
 h1 { font-size: 1.7em; margin: 0 0 .6em; overflow-wrap: anywhere }
-h2 { font-size: 1.2em; margin: 2.4em 0 .7em; padding-bottom: .3em }
-h2 { border-bottom: 1px solid var(--line) }
+h2 { font-size: 1.2em; margin: 2.4em 0 .7em; padding-bottom: .3em; border-bottom: 1px solid var(--line) }
 h3 { font-size: 1em; margin: 1.6em 0 .4em; overflow-wrap: anywhere }
 table { border-collapse: collapse; margin: .9em 0; font-variant-numeric: tabular-nums }
 th { color: var(--soft); font-weight: 600; white-space: nowrap }
 td, th { text-align: left; padding: 3px 20px 3px 0; vertical-align: top; overflow-wrap: anywhere }
 tr + tr > * { border-top: 1px solid var(--line) }
-td:first-child, th:first-child { white-space: nowrap; max-width: 30em; overflow: hidden; text-overflow: ellipsis }
+td:first-child { min-width: 6em }
 .number { text-align: right; white-space: nowrap }
 .share { display: flex; width: 180px; height: 10px; margin-top: 6px; background: var(--line) }
 pre { background: var(--ground); padding: 8px 12px; margin: .5em 0; overflow-x: auto; white-space: pre-wrap }
-.error { border-left: 3px solid #c93c37; padding-left: 14px } .error.mended { border-color: #3a9a68 }
+section { border-left: 3px solid var(--line); padding-left: 14px }
+section.standing { border-color: #c93c37 } section.mended { border-color: #3a9a68 }
 .succeeded { color: #1f7a4d } .failed, .crashed, .blocked { color: #c0322d; font-weight: 600 }
 .skipped, .waiting, .interrupted, .cancelled, .orphan { color: #996100 } .pending, .running { color: var(--soft) }
 svg { width: 100%; height: auto }
@@ -153,11 +153,17 @@ def _errors(store: RunStore, run_id: str) -> Iterator[str]:
         yield "<p>No attempt has raised an error.</p>"
     for group in groups:
         yield (
-            f'<section class="error{"" if group.standing else " mended"}">'
+            f'<section class="{_class(group)}">'
             f"<h3>{group.count:,} × {shown(group.op)}: {shown(group.type)}</h3>"
             f"<pre>{shown(group.message)}</pre><p>{shown(_steps_of(group))}</p>"
             f"<details><summary>traceback of the first</summary><pre>{shown(group.traceback)}</pre></details></section>"
         )
+
+
+def _class(group: ErrorGroup) -> str:
+    if group.is_of_hook:
+        return ""
+    return "standing" if group.standing else "mended"
 
 
 def _steps_of(group: ErrorGroup) -> str:
