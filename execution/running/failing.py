@@ -16,6 +16,15 @@ from runstore.log.events import UNSTAMPED, AnyEvent, ErrorInfo, StepFailed, Step
 MAX_ERROR_TEXT = 65_536
 
 
+def comes_from_outside(error: BaseException, worker: str) -> bool:
+    """True for what the op cannot have raised: Ctrl-C and SIGTERM where the run is driven, which has no name as a
+    `worker`, and the end of an attempt that nobody asks for more.
+
+    All else is the op's (rule F2), also what is no Exception: extensions in Rust panic so, and pytest fails so.
+    """
+    return isinstance(error, GeneratorExit) or (isinstance(error, KeyboardInterrupt) and not worker)
+
+
 def stops_the_run(error: BaseException) -> bool:
     """True for what will meet every other step too; a transfer that failed may be bad luck, and ends the attempt."""
     return isinstance(error, (StorageFailed, ResourceFailed)) and not isinstance(

@@ -11,7 +11,7 @@ from execution.definition.hooks import HookDefinition
 from execution.definition.op import OpDefinition
 from execution.errors import StepError
 from execution.running.context import OpContext
-from execution.running.failing import describe_error
+from execution.running.failing import comes_from_outside, describe_error
 from execution.running.inputs import Argument
 from execution.running.loading import load
 from execution.running.resources import OpenResources
@@ -125,7 +125,9 @@ def run_hook(ticket: HookTicket, outputs: OutputStore, worker: Worker) -> Iterat
         given = hook.function(context)
         if inspect.iscoroutine(given):
             worker.loop.run(given)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
+        if comes_from_outside(error, worker.name):
+            raise
         ended = HookFailed(step, hook.name, describe_error(error), attempt)
     log = vars(context).get("log")
     lines: Sequence[Any] = log.take() if log is not None else ()

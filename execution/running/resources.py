@@ -98,7 +98,9 @@ class Resources:
             key, leave = self._exits.pop()
             try:
                 leave()
-            except (Exception, SystemExit) as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
                 failed = failed or _failed(key, "closed", error)
         if failed is not None:
             raise failed
@@ -107,9 +109,9 @@ class Resources:
         if key not in self._opened:
             try:
                 self._opened[key] = self._made(key, self._definitions[key], loop)
-            except ResourceFailed:
+            except (ResourceFailed, KeyboardInterrupt):
                 raise
-            except (Exception, SystemExit) as error:
+            except BaseException as error:  # also a panic of an extension, which is no Exception
                 raise _failed(key, "opened", error) from error
         return self._opened[key]
 

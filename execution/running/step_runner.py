@@ -4,7 +4,6 @@ This is a worker's whole part. It never sees the log; it gives events without en
 things became true, each after its bytes are durable, the last one saying how the attempt ended.
 """
 
-from asyncio import CancelledError
 from collections.abc import Iterator, Mapping
 from time import perf_counter
 from typing import Any
@@ -13,7 +12,7 @@ import msgspec
 
 from execution.errors import StepTimedOut
 from execution.running.attempt import Attempt
-from execution.running.failing import failed, stops_the_run
+from execution.running.failing import comes_from_outside, failed, stops_the_run
 from execution.running.inputs import InputLost
 from execution.running.loading import Stream, begin_loading, load
 from execution.running.told import Ticket, Told, Wait
@@ -68,9 +67,9 @@ def run_step(
             )
     except InputLost as lost:
         yield Told(key, (), lost=lost)
-    except (Exception, SystemExit, CancelledError, KeyboardInterrupt) as raised:
-        if isinstance(raised, KeyboardInterrupt) and not worker.name:
-            raise  # by whoever drives the run; elsewhere nobody but the op can have raised it
+    except BaseException as raised:
+        if comes_from_outside(raised, worker.name):
+            raise
         attempt.close()
         error: BaseException = raised
         if ticket.op.streamed_inputs:

@@ -87,6 +87,10 @@ class Unspeakable(Exception):
     __str__ = __repr__
 
 
+class Panic(BaseException):
+    """No Exception, as the panics of extensions written in Rust."""
+
+
 @op
 def fails(how: str) -> int:
     """Fails in the way that it is told to."""
@@ -94,6 +98,8 @@ def fails(how: str) -> int:
         sys.exit(3)
     if how.startswith("atexit "):
         atexit.register(Path(how.removeprefix("atexit ")).write_text, "bye")
+    if how == "panic":
+        raise Panic("index out of bounds")
     if how == "unspeakable":
         raise Unspeakable(0)
     raise ValueError(how)

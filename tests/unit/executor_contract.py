@@ -267,6 +267,7 @@ class ExecutorContract:
         [
             ("boom", "ValueError", "boom"),
             ("exit", "SystemExit", "3"),
+            ("panic", "tests.unit.contract_jobs.Panic", "index out of bounds"),
             (
                 "unspeakable",
                 "tests.unit.contract_jobs.Unspeakable",

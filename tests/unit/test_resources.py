@@ -280,7 +280,7 @@ def test_config_of_a_resource_is_checked_and_given(tmp_path: Path) -> None:
             assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("cause", ["raises", "exits", "yields nothing"])
+@pytest.mark.parametrize("cause", ["raises", "exits", "panics", "yields nothing"])
 def test_a_resource_that_cannot_be_opened_stops_the_run(tmp_path: Path, cause: str) -> None:
     """A clear error naming it; what was open is closed; the run is no failure of a step, and can be resumed."""
     journal, works = Journal(), []
@@ -291,6 +291,8 @@ def test_a_resource_that_cannot_be_opened_stops_the_run(tmp_path: Path, cause: s
             raise ConnectionError("no route")
         if cause == "exits" and not works:
             sys.exit("no route")
+        if cause == "panics" and not works:
+            raise BaseException("no route")
         if works:
             yield 1
 
