@@ -59,10 +59,10 @@ def execute(
     """Run a job to its end and return what came of it; failed steps are in the result, not raised.
 
     `store`: a RunStore, a path, or None for the configured default (created where there is none). With a
-    `run_id` of your choice the call is idempotent: it starts the run, resumes it, or reports its success; a
-    `run_config` that differs from the log's is then refused. `fail_fast`: start no new step after a failure.
-    `control`: who watches and may stop the run. `executor`: what runs the steps, `threads(32)` or `processes(4)`; else
-    that of the job, else this process, one step at a time.
+    `run_id` of your choice the call is idempotent: it starts the run, resumes it, or reports its success; a run of
+    another job, and a `run_config` that differs from the log's, are then refused. `fail_fast`: start no new step after
+    a failure. `control`: who watches and may stop the run. `executor`: what runs the steps, `threads(32)` or
+    `processes(4)`; else that of the job, else this process, one step at a time.
 
     Raises ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver, RunConflict where another process
     begins or executes a run of this id.
@@ -277,10 +277,16 @@ def _again(
     fail_fast: bool,
     control: Control | None,
 ) -> RunResult:
-    known = store.state(run_id).config
-    if given is not None and check_config(job, given) != known:
+    known = store.state(run_id)
+    if known.graph.name != job.graph.name:
         raise ConfigError(
-            f"run {run_id!r} exists with another config ({known}); use another run id, or resume it with the new config"
+            f"run {run_id!r} exists and is of job {known.graph.name!r}, not of {job.graph.name!r}; use another run id, "
+            "or, where the job has been renamed, resume it with --job FILE_OR_MODULE:JOB, resume(job=…)"
+        )
+    if given is not None and check_config(job, given) != known.config:
+        raise ConfigError(
+            f"run {run_id!r} exists with another config ({known.config}); use another run id, or resume it with the "
+            "new config"
         )
     return resume(run_id, store, job=job, executor=executor, fail_fast=fail_fast, control=control)
 

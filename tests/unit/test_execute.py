@@ -412,6 +412,24 @@ def test_a_run_id_of_your_own_makes_the_call_idempotent(store: RunStore) -> None
         execute(chained("ab"), store, run_id="a/b")
 
 
+def test_a_run_id_of_another_job_is_refused(store: RunStore) -> None:
+    """T1: a run of another job is no success of this one, and is not gone on with; the error names both jobs."""
+
+    @job
+    def other() -> None:
+        pass
+
+    execute(chained("ab"), store, run_id="done")
+    execute(fails_at("ab", "a"), store, run_id="failed")
+    events = {run: store.run(run).events for run in ("done", "failed")}
+    for run in events:
+        with pytest.raises(
+            ConfigError, match=f"run '{run}' exists and is of job 'chained', not of 'other'"
+        ):
+            execute(other, store, run_id=run)
+    assert {run: store.run(run).events for run in events} == events
+
+
 def test_resuming_what_has_succeeded_does_nothing(store: RunStore) -> None:
     """R1: a run that is done is reported as it is, and nothing is appended."""
     execute(chained("ab"), store, run_id="r")
