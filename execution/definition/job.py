@@ -72,7 +72,7 @@ class JobDefinition:
         self.resources = dict(resources or {})
         self.hooks = hooks_of_nodes(name, self.ops, hooks, composition.hooks)
         """Node -> what is told how its steps end; without those that have none."""
-        self.executor = _checked_executor(name, executor)
+        self.executor = checked_executor(f"job {name!r}", executor)
         """What runs its steps where nothing else is chosen; None: the default."""
         self.max_concurrent = checked_count(max_concurrent, f"job {name!r}: max_concurrent")
         """How many steps of a run may run at a time; None: as many as its executor has places."""
@@ -207,10 +207,20 @@ def job(
     return decorate if compose_fn is None else decorate(compose_fn)
 
 
-def _checked_executor(job: str, executor: Any) -> Any:
+def checked_executor(where: str, executor: Any) -> Any:
+    """What runs steps; raises DefinitionError for anything else, such as a name of the command line."""
     methods = ("open", "submit", "next_message", "close")
     if executor is not None and not all(hasattr(executor, name) for name in methods):
         raise DefinitionError(
-            f"job {job!r}: the executor is a {type(executor).__name__}; write threads(…) or processes(…)"
+            f"{where}: the executor is a {type(executor).__name__}; write threads(…) or processes(…)"
         )
     return executor
+
+
+def check_given(job: Any, executor: Any) -> None:
+    """Raise DefinitionError, before anything is written, for what a call can run nothing with."""
+    if job is not None and not isinstance(job, JobDefinition):
+        raise DefinitionError(
+            f"a {type(job).__name__} is no job; write @job above a function that calls ops, and pass that"
+        )
+    checked_executor("this call", executor)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from execution.definition.composition import set_invoker
-from execution.definition.job import JobDefinition, set_launcher
+from execution.definition.job import JobDefinition, check_given, set_launcher
 from execution.definition.loading import load_job
 from execution.definition.run_config import check_config, check_logged
 from execution.errors import ExecutionError, JobNotFound
@@ -64,9 +64,10 @@ def execute(
     a failure. `control`: who watches and may stop the run. `executor`: what runs the steps, `threads(32)` or
     `processes(4)`; else that of the job, else this process, one step at a time.
 
-    Raises ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver, RunConflict where another process
-    begins or executes a run of this id.
+    Raises DefinitionError, ConfigError, StorageFailed and ResourceFailed (both resumable), TakenOver, RunConflict where
+    another process begins or executes a run of this id.
     """
+    check_given(job, executor)
     with opened_for(store) as opened:
         if run_id is not None and opened.has_run(check_run_id(run_id)):
             return _again(job, opened, run_id, run_config, executor, fail_fast, control)
@@ -110,6 +111,7 @@ def resume(
 
     Raises RunAlive unless `take_over`, PlanChanged, CodeChanged, JobNotFound, and what `execute` raises.
     """
+    check_given(job, executor)
     with opened_for(store, must_exist=True, outputs=outputs) as opened:
         run_id = opened.resolve(run_id)
         if not take_over:

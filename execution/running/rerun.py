@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import structs
 
-from execution.definition.job import JobDefinition
+from execution.definition.job import JobDefinition, check_given
 from execution.definition.run_config import check_config, check_logged
 from execution.executors.base import Executor
 from execution.planning.rerun_plan import Division, RerunPlan, rerun_nodes
@@ -59,6 +59,7 @@ def rerun(
     the keys of an op that runs again runs too. Raises InvalidSelection, SelectionIncomplete, PlanChanged, RunAlive
     while the parent is executed, and what `execute` raises.
     """
+    check_given(job, executor)
     with opened_for(store, must_exist=True) as opened:
         rerunning = _Rerun(opened, run_id, select, from_failure, job, run_config, tags)
         if new_run_id is not None and opened.has_run(check_run_id(new_run_id)):

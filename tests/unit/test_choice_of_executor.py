@@ -1,6 +1,7 @@
 """Which executor runs the steps: that of the call, else that of the job, else one step at a time in this process."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from execution.executors.by_name import executor_named
 from execution.executors.in_process import InProcessExecutor
 from execution.executors.processes import ProcessesExecutor
 from execution.executors.threads import ThreadsExecutor
-from runstore import ConfigError
+from runstore import ConfigError, RunStore
 
 FILE = """
 import os, threading
@@ -145,3 +146,27 @@ def test_what_is_no_executor() -> None:
         @job(executor="threads:2")
         def wrong() -> None:
             here()
+
+
+@pytest.mark.parametrize("given", ["threads:2", threads])
+def test_what_is_no_executor_is_refused_before_a_run_begins(tmp_path: Path, given: Any) -> None:
+    """The name of one, or its maker uncalled, costs an error and leaves no run behind."""
+    assert execute(with_executor, tmp_path, run_id="r", executor=threads(1)).success
+    calls: list[Callable[[], Any]] = [
+        lambda: execute(with_executor, tmp_path, run_id="new", executor=given),
+        lambda: resume("r", tmp_path, executor=given),
+        lambda: rerun("r", tmp_path, executor=given, new_run_id="new"),
+    ]
+    for call in calls:
+        with pytest.raises(DefinitionError, match=r"the executor is a .*; write threads"):
+            call()
+    with RunStore.open(tmp_path) as store:
+        assert [one.run_id for one in store.runs()] == ["r"]
+
+
+def test_what_is_no_job_is_refused(tmp_path: Path) -> None:
+    """An op, or a function without @job, is no job; the error says what to write, and no store is made."""
+    for given in (here, lambda: None):
+        with pytest.raises(DefinitionError, match="is no job; write @job"):
+            execute(given, tmp_path / "store")  # type: ignore[arg-type]
+    assert not (tmp_path / "store").exists()
