@@ -188,8 +188,14 @@ class LocalBase:
 
     def remove(self) -> None:
         """Delete everything below this base."""
-        with contextlib.suppress(FileNotFoundError):
+        try:
             shutil.rmtree(self.root)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise StorageFailed(
+                f"{self.root}: {error.strerror}; make it deletable, then try again"
+            ) from error
 
     def describe(self, path: str) -> str:
         """The address as a person would type it."""

@@ -263,6 +263,20 @@ def test_outputs_on_a_disk_that_becomes_read_only(tmp_path: Path, disk: Disk) ->
     assert place.take_calls() == Counter(ALL_STEPS - finished)
 
 
+def test_a_run_on_a_read_only_disk_is_not_deleted(tmp_path: Path, disk: Disk) -> None:
+    """Outputs that cannot be deleted are named, and the log that says what they are stays."""
+    place = Place(tmp_path, disk, "outputs")
+    place.run()
+    disk.set_read_only(True)
+    with place.open() as store:
+        with pytest.raises(StorageFailed, match=rf"{disk.folder}/outputs.*Read-only.*deletable"):
+            store.remove(RUN)
+        assert store.run(RUN).status == "succeeded"
+        disk.set_read_only(False)
+        store.remove(RUN)
+        assert not store.has_run(RUN)
+
+
 @pytest.mark.parametrize("ending", ["closed", "killed"])
 def test_log_on_a_read_only_disk(ending: str, tmp_path: Path, disk: Disk) -> None:
     """A resume is refused there and changes nothing; after a clean end the log can still be read."""
