@@ -51,7 +51,14 @@ class StoreBusy(StorageFailed):
 
 
 class RunConflict(RunStoreError):
-    """A run has one writer, and it is not this one."""
+    """A run has one writer, and it is not this one.
+
+    `run_id`: that run; empty where who raises it knows the run by its number alone.
+    """
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class RunAlive(RunConflict):

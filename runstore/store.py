@@ -157,7 +157,8 @@ class RunStore(StoredRuns):
         if self.has_run(header.run):
             raise RunConflict(
                 f"there is a run {header.run!r} in {self._place()} already; `runstore rm {header.run}` first, or "
-                "import into another store"
+                "import into another store",
+                header.run,
             )
         database = self._writing(create=True)
         with database.transaction(full=True) as connection:
@@ -211,7 +212,8 @@ class RunStore(StoredRuns):
         if isinstance(last, HOUSEKEEPING):
             raise RunAlive(
                 f"the storage of run {run_id!r} is being seen to by {claim}, and no step runs; wait for it, then "
-                f"`runstore cancel {run_id}`"
+                f"`runstore cancel {run_id}`",
+                run_id,
             )
 
     def remove(self, run_id: str, *, force: bool = False) -> None:
@@ -222,7 +224,8 @@ class RunStore(StoredRuns):
         claim = self.claim(run_id)
         if claim is not None and claim.is_alive():
             raise RunAlive(
-                f"run {run_id!r} is being executed by {claim}; `runstore cancel {run_id}` first"
+                f"run {run_id!r} is being executed by {claim}; `runstore cancel {run_id}` first",
+                run_id,
             )
         if not force:
             self.refuse_use(run_id)

@@ -1,6 +1,8 @@
 """From a call that executes or resumes to what the shell and a person see of it: lines, signals, the exit code."""
 
+import contextlib
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -25,7 +27,7 @@ from execution.planning.resume_plan import ResumePlan
 from execution.running.control import Control
 from execution.running.result import RunResult
 from runstore.audit import FailureKind, failure_kinds, hook_failures
-from runstore.errors import RunStoreError
+from runstore.errors import RunConflict, RunStoreError
 from runstore.log.events import RunFailed, RunSucceeded
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
@@ -37,13 +39,15 @@ _SHOWN_FAILURES = 5
 class Watch:
     """A Control: shows a run as it goes, and stops it on a signal."""
 
-    def __init__(self, display: Display, place: str) -> None:
+    def __init__(self, display: Display, place: str, then: Callable[[str], str]) -> None:
         self.run_id = ""
         """Empty until the run has begun."""
         self.state: RunState | None = None
         """The state that is driven; None until its first event, and for a run that had succeeded before."""
         self.display = display
         self._place = place
+        self._then = then
+        """From a run to the command that goes on with it."""
         self._left_s = inf
         self.signals = StopSignals(self._first_signal, self._second_signal)
 
@@ -90,6 +94,9 @@ class Watch:
 
     def _second_signal(self) -> None:
         self.display.abandon()
+        if self.run_id:
+            with contextlib.suppress(OSError):  # nobody reads any more
+                os.write(2, f"next:  {self._then(self.run_id)}\n".encode())
 
 
 def drive(
@@ -99,7 +106,7 @@ def drive(
     if logging.lastResort is not None:  # what is logged without any configuration says by whom
         logging.lastResort.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     display = choose_display(quiet=quiet)
-    watch = Watch(display, str(store.directory))
+    watch = Watch(display, str(store.directory), lambda run_id: _resume(run_id, ctx))
     begun = time.monotonic()
     try:
         with watch.signals:
@@ -108,6 +115,10 @@ def drive(
         raise _stopped(error, watch, ctx) from error
     except SystemExit as error:
         raise job_file_failure(error) or error from error
+    except KeyboardInterrupt as error:  # raised by the op itself: signals are heard by `watch`
+        if not watch.run_id:
+            raise
+        raise Failure("", ExitCode.INTERRUPTED, _resume(watch.run_id, ctx)) from error
     except Exception as error:
         display.close()
         raise job_file_failure(error) or _unexpected(error, watch, ctx) from error
@@ -120,6 +131,8 @@ def drive(
 
 
 def _stopped(error: RunStoreError | ExecutionError, watch: Watch, ctx: click.Context) -> Failure:
+    if isinstance(error, RunConflict):
+        error.run_id = error.run_id or watch.run_id
     failure = failure_of(error, ctx)
     if watch.run_id and exit_code_of(error) == ExitCode.STOPPED:
         failure.next_command = _resume(watch.run_id, ctx)

@@ -131,7 +131,7 @@ def _next(error: Exception, ctx: click.Context) -> str:
         case RunInUse():
             return typed("runs", ctx=ctx)
         case RunConflict():
-            return typed("log", run or "last", "--follow", ctx=ctx)
+            return typed("log", error.run_id or run or "last", "--follow", ctx=ctx)
         case FormatTooNew():
             return "python -m pip install --upgrade runstore"
         case CodeChanged():

@@ -76,7 +76,8 @@ def refuse_disturbed(store: RunStore, run_id: str) -> None:
     is_elsewhere = claim.boot != boot_id()
     if claim.is_alive() or (is_elsewhere and claim.age_s < QUIET_S):
         raise RunAlive(
-            f"run {run_id!r} is being executed by {claim}; wait for it, or `runstore cancel {run_id}`, then try again"
+            f"run {run_id!r} is being executed by {claim}; wait for it, or `runstore cancel {run_id}`, then try again",
+            run_id,
         )
 
 

@@ -314,7 +314,8 @@ def refuse_living(claims: Claims, run: int, run_id: str, *, take_over: bool) -> 
         return
     raise RunAlive(
         f"run {run_id!r} is being executed by {claim}; wait for it, `runstore cancel {run_id}`, "
-        f"or `runstore resume {run_id} --take-over`"
+        f"or `runstore resume {run_id} --take-over`",
+        run_id,
     )
 
 
@@ -331,7 +332,8 @@ def number_of_new(database: Database, connection: Connection, run_id: str) -> in
     refuse_living(Claims(database), run, run_id, take_over=False)
     raise RunConflict(
         f"run {run_id!r} was begun by another process in the same moment, and is no longer executed; nothing was "
-        f"written. `runstore show {run_id}` says what came of it, `runstore resume {run_id}` goes on with it"
+        f"written. `runstore show {run_id}` says what came of it, `runstore resume {run_id}` goes on with it",
+        run_id,
     )
 
 

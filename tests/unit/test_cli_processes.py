@@ -126,11 +126,23 @@ def test_second_signal_leaves_at_once(shell: Shell) -> None:
     process.send_signal(signal.SIGINT)
     wait_for_line(process, "once more leaves at once")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5)
+    _, err = process.communicate(timeout=5)
     assert process.returncode == 130
+    assert err.splitlines()[-1] == f"next:  runstore resume {status_of(shell)['run_id']}"
     assert status_of(shell)["status"] == "crashed"
     shell.let_go()
     assert "1 interrupted, 4 never started" in shell.call("resume")[1]
+
+
+def test_an_interrupt_of_the_ops_own_says_how_to_go_on(shell: Shell) -> None:
+    """An op that raises KeyboardInterrupt ends the run as Ctrl-C does, with the command to type next."""
+    (shell.folder / "own.py").write_text(
+        "from execution import job, op\n@op\ndef stops():\n    raise KeyboardInterrupt\n"
+        "@job\ndef own():\n    stops()\n"
+    )
+    _, err = shell.call("run", "own.py:own", "--run-id", "mine", code=130)
+    assert err.splitlines()[-1] == "next:  runstore resume mine"
+    assert status_of(shell)["status"] == "cancelled"
 
 
 def test_killed_run_shows_as_crashed_and_resumes(shell: Shell) -> None:
@@ -164,7 +176,7 @@ def test_living_run_is_left_alone(shell: Shell) -> None:
     ):
         _, err = shell.call(*words, code=4)
         assert f"process {process.pid}" in err
-        assert "next:  runstore log" in err
+        assert "next:  runstore log alive --follow" in err
     assert status_of(shell)["status"] == "running"
     shell.let_go()
     process.communicate(timeout=15)
@@ -181,6 +193,7 @@ def test_taken_over_executor_exits_4(shell: Shell) -> None:
     _, err = older.communicate(timeout=15)
     assert older.returncode == 4
     assert "another executor" in err
+    assert "next:  runstore log wanted --follow" in err
     assert status_of(shell)["status"] == "succeeded"
 
 
