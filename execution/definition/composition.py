@@ -234,11 +234,15 @@ def bind(
 
 
 def _source(value: Any, composition: Composition, where: str) -> tuple[Source, Scope]:
-    if isinstance(value, list | tuple) and any(isinstance(item, Handle) for item in value):
+    if isinstance(value, list | tuple) and any(_is_wired(item) for item in value):
         pairs = [_single(item, composition, where) for item in value]
         levels = dict.fromkeys(level for _, scope in pairs for level in scope)
         return FanIn(tuple(single for single, _ in pairs)), tuple(levels)
     return _single(value, composition, where)
+
+
+def _is_wired(item: Any) -> bool:
+    return isinstance(item, Handle) or callable(item)
 
 
 def _single(value: Any, composition: Composition, where: str) -> tuple[Single, Scope]:
@@ -251,6 +255,10 @@ def _single(value: Any, composition: Composition, where: str) -> tuple[Single, S
     if isinstance(value, Mapping) and any(isinstance(item, Handle) for item in value.values()):
         raise DefinitionError(
             f"{where} was given a dict of handles; pass a handle or a list of handles"
+        )
+    if callable(value):
+        raise DefinitionError(
+            f"{where} was given {value!r}, which has not been called; pass what it returns"
         )
     try:
         return Constant(check_exact(value, f"{where}: the value")), ()

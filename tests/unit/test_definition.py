@@ -510,6 +510,12 @@ BAD_JOBS: dict[str, tuple[Callable[[], Any], list[str]]] = {
         lambda: echo({"a": one()}),
         ["op 'echo', input 'x'", "dict of handles", "pass a handle or a list"],
     ),
+    "D3 op": (
+        lambda: echo(one),
+        ["job 'j', op 'echo', input 'x'", "<op one>", "has not been called", "what it returns"],
+    ),
+    "D3 op with an alias": (lambda: echo(one.alias("first")), ["has not been called"]),
+    "D3 op in a list": (lambda: echo([one(), one]), ["<op one>", "has not been called"]),
     "D3 handles inside": (lambda: echo([[one()]]), ["op 'echo', input 'x'"]),
     "D3 same alias": (
         lambda: (one.alias("a")(), one.alias("a")()),
