@@ -27,7 +27,7 @@ COMMANDS = {
     "verify": "Check that a run's log is valid and every output there.",
     "anchor": "Print the digest of a run's log, to keep elsewhere.",
     "timeline": "Draw when each op was at work, and when nobody executed the run.",
-    "export": "Give a run to other programs: jsonl, parquet.",
+    "export": "Give a run to other programs: jsonl, parquet, html, openlineage, otel.",
     "import": "Take an exported run into this store.",
     "datasette-metadata": "Print descriptions and questions for Datasette.",
     "cancel": "Stop a run; it can be resumed.",

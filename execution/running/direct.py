@@ -97,6 +97,7 @@ def _arguments(
 ) -> dict[str, Any]:
     where = f"op {op.name!r}, called outside a job"
     config = {CONFIG_NAME: kwargs.pop(CONFIG_NAME)} if CONFIG_NAME in kwargs else None
+    _check_places(op, args, where)
     _check_resources(op, context, kwargs, where)
     resources = {name: kwargs.pop(name) for name in op.resource_parameters if name in kwargs}
     arguments = {**op.defaults, **dict(bind(op, args, kwargs, where))}
@@ -112,6 +113,16 @@ def _arguments(
         op.config.check(context.op_config, "$.config")
         config = {CONFIG_NAME: op.config.build(context.op_config)}
     return arguments | (config or {} if op.takes_config else {})
+
+
+def _check_places(op: OpDefinition, args: tuple[Any, ...], where: str) -> None:
+    """Positions are those of inputs: what else the function takes would shift them."""
+    others = [*([CONFIG_NAME] if op.takes_config else []), *op.resource_parameters]
+    if others and len(args) > len(op.inputs):
+        raise DefinitionError(
+            f"{where}: {len(args)} values were given for {len(op.inputs)} inputs; pass {', '.join(others)} by name, "
+            "or with build_op_context(config=…, resources={…})"
+        )
 
 
 def _check_resources(

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from execution import (
@@ -27,6 +28,15 @@ def add(x: int, y: int = 10) -> int:
 @op
 def scaled(context: OpContext, x: int) -> int:
     return int(context.op_config["by"]) * x
+
+
+class Config(msgspec.Struct):
+    by: int
+
+
+@op
+def configured(config: Config, x: int) -> int:
+    return config.by * x
 
 
 @op(out={"a": Out(), "b": Out(is_required=False)})
@@ -66,6 +76,12 @@ def test_an_op_with_a_context_takes_it_first() -> None:
     assert add(context, 1, 2) == 3
     with pytest.raises(KeyError):
         scaled(None, 1)
+
+
+def test_a_config_is_given_by_name_or_with_the_context() -> None:
+    """Positions are those of inputs, wherever the function has its config."""
+    assert configured(3, config=Config(2)) == 6
+    assert configured(build_op_context(config={"by": 2}), 3) == 6
 
 
 def test_what_a_built_context_says() -> None:
@@ -140,6 +156,15 @@ def _wrong_async() -> Any:
         (_wrong_output, StepError, ["'wrong' gave output 'other'"]),
         (_wrong_async, StepError, ["'wrong_later' gave output 'other'"]),
         (lambda: add(), DefinitionError, ["op 'add', called outside a job", "input 'x'"]),
+        (
+            lambda: configured(Config(2), 1),
+            DefinitionError,
+            [
+                "2 values were given for 1 inputs",
+                "pass config by name",
+                "build_op_context(config=…",
+            ],
+        ),
         (lambda: add(1, 2, 3), DefinitionError, ["takes 2 inputs, 3 were given"]),
         (lambda: add(1, z=3), DefinitionError, ["has no input 'z'; it has x, y"]),
         (lambda: add(1, x=3), DefinitionError, ["input 'x' was given twice"]),

@@ -15,7 +15,8 @@ from execution.cli.options import opened, store_option
 def command(ctx: click.Context, file: str, store: str | None) -> None:
     """Take a run that `runstore export` has written into this store, row by row as it was, once it is found valid.
 
-    Its outputs are not brought along: they are read where the log says they are.
+    Its outputs are not brought along: they are read where the log says they are. Where that was the folder of the
+    store that it comes from, copy its `outputs/RUN` into this one's.
     """
     with opened(store, must_exist=False) as found:
         try:
