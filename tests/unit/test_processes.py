@@ -124,7 +124,9 @@ def test_jobs_that_no_module_has(tmp_path: Path) -> None:
 
 
 def test_a_script_runs_its_own_job(tmp_path: Path) -> None:
-    """What is defined in `__main__` runs in processes, without the script being run again in each."""
+    """What is defined in `__main__` runs in processes, without the script being run again in each, also once it has run
+    in this one.
+    """
     script = tmp_path / "script.py"
     script.write_text(
         "from __future__ import annotations\n"
@@ -147,11 +149,12 @@ def test_a_script_runs_its_own_job(tmp_path: Path) -> None:
         "def summed():\n"
         "    total(points().map(point).collect())\n"
         "print('begun')\n"
-        f"result = execute(summed, {str(tmp_path / 's')!r}, executor=processes(2))\n"
-        "print(result.output_for_node('total'))\n"
+        "for executor in (processes(2), None, processes(2)):\n"
+        f"    result = execute(summed, {str(tmp_path / 's')!r}, executor=executor)\n"
+        "    print(result.output_for_node('total'))\n"
     )
     ended = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    assert (ended.stdout, ended.stderr) == ("begun\n3\n", "")
+    assert (ended.stdout, ended.stderr) == ("begun\n3\n3\n3\n", "")
 
 
 def test_formats_that_a_script_registers(tmp_path: Path) -> None:

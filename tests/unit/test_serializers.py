@@ -16,6 +16,8 @@ from hypothesis import given
 from runstore.errors import NotStorable
 from runstore.exactness import same
 from runstore.outputs.formats import registry
+from runstore.outputs.formats.pickled import CloudPickle
+from runstore.outputs.reference import OutputReference
 from runstore.outputs.serializers import (
     REMEDIES,
     deserialize,
@@ -286,6 +288,53 @@ def test_what_is_no_type_declares_nothing() -> None:
     """A declaration that is no type does not stand in the way of an exact value."""
     stored = serialize([1], "not a type")
     assert deserialize(stored.data, stored.serializer, "not a type") == [1]
+
+
+def _classes_of_a_script() -> list[tuple[type[Any], Any]]:
+    """Classes that no module has, each with a value as JSON tells it."""
+
+    @dataclasses.dataclass
+    class Point:
+        x: int
+
+    class Pair(NamedTuple):
+        x: int
+
+    class Mapped(TypedDict):
+        x: int
+
+    class Colour(enum.Enum):
+        RED = "red"
+
+    return [(Point, {"x": 1}), (Pair, (1,)), (Mapped, {"x": 1}), (Colour, "red")]
+
+
+@pytest.mark.parametrize("number", range(4), ids=["dataclass", "NamedTuple", "TypedDict", "Enum"])
+def test_a_class_is_pickled_by_its_code_after_values_of_it_were_decoded(number: int) -> None:
+    """What msgspec notes on a class, how to decode into it, keeps it neither from travelling nor from decoding."""
+    pytest.importorskip("cloudpickle")
+    kind, told = _classes_of_a_script()[number]
+    value = msgspec.convert(told, kind)
+    there = CloudPickle().decode(CloudPickle().encode(kind, None), None)
+    assert msgspec.to_builtins(msgspec.convert(told, there)) == told
+    assert msgspec.convert(told, kind) == value
+
+
+def test_a_struct_that_would_lose_its_fields_is_not_pickled() -> None:
+    """A Struct that no module has is refused by name; one that adds no field to that of a module travels."""
+    pytest.importorskip("cloudpickle")
+
+    class Point(msgspec.Struct):
+        x: int
+
+    class More(OutputReference):
+        def doubled(self) -> int:
+            return 2 * self.size
+
+    with pytest.raises(pickle.PicklingError, match=r"Struct '.*Point' .* without its fields"):
+        CloudPickle().encode(Point(1), None)
+    there = CloudPickle().decode(CloudPickle().encode(More, None), None)
+    assert there.__struct_fields__ == OutputReference.__struct_fields__
 
 
 def test_pickle_needs_its_word() -> None:
