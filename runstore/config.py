@@ -67,12 +67,14 @@ def find_settings(
     }
     found: dict[str, str | None] = {}
     for name in _SETTINGS:
-        base = here
-        value = given[name] or environment.get(f"RUNSTORE_{name.upper()}")
+        base, place, variable = here, "", f"RUNSTORE_{name.upper()}"
+        value = given[name]
+        if not value and (value := environment.get(variable)):
+            place = f"{variable}: "
         if not value and name in project:
-            value, base = project[name], home
+            value, base, place = project[name], home, f"{file}: [tool.runstore] "
         if name in _CHOICES:
-            found[name] = _chosen(name, value)
+            found[name] = _chosen(name, value, place)
         else:
             found[name] = _absolute(value, base) if value else value
     looked_in = (
@@ -99,11 +101,11 @@ def _word(value: bool) -> str:
     return "true" if value else "false"
 
 
-def _chosen(name: str, value: str | None) -> str:
+def _chosen(name: str, value: str | None, place: str) -> str:
     choices = _CHOICES[name]
     if value and value not in choices:
         known = " or ".join(map(repr, choices))
-        raise ConfigError(f"{name} {value!r} is not known; use {known}")
+        raise ConfigError(f"{place}{name} {value!r} is not known; use {known}")
     return value or choices[0]
 
 

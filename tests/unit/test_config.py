@@ -88,7 +88,10 @@ def test_relative_paths_are_of_where_they_are_written(tmp_path: Path) -> None:
             "colour = 'red' is not a setting; known are store, outputs, level",
         ),
         ("[tool.runstore]\nlevel = 3", "level = 3 is not a setting"),
-        ("[tool.runstore]\nlevel = 'slow'", "level 'slow' is not known; use 'durable' or 'fast'"),
+        (
+            "[tool.runstore]\nlevel = 'slow'",
+            r"pyproject.toml: \[tool.runstore\] level 'slow' is not known; use 'durable' or 'fast'",
+        ),
         ("[tool.runstore", "correct the file"),
         ("tool.runstore = 3", "is not a table"),
         ("tool = 3", "is not a table"),
@@ -166,8 +169,12 @@ def test_small_outputs_are_a_setting(tmp_path: Path) -> None:
         )
     ]
     assert chosen == ["file", "file", "pack"]
-    with pytest.raises(ConfigError, match="small_outputs 'zip' is not known; use 'file' or 'pack'"):
+    with pytest.raises(
+        ConfigError, match=r"^small_outputs 'zip' is not known; use 'file' or 'pack'"
+    ):
         find_settings(small_outputs="zip", environment={}, directory=tmp_path)
+    with pytest.raises(ConfigError, match=r"^RUNSTORE_SMALL_OUTPUTS: small_outputs 'zip' is not"):
+        find_settings(environment={"RUNSTORE_SMALL_OUTPUTS": "zip"}, directory=tmp_path)
 
 
 def test_options_of_the_storage_are_read_and_not_shown(tmp_path: Path) -> None:
