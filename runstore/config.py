@@ -76,6 +76,8 @@ def find_settings(
         if name in _CHOICES:
             found[name] = _chosen(name, value, place)
         else:
+            if value and name == "outputs":
+                check_url(value)
             found[name] = _absolute(value, base) if value else value
     looked_in = (
         "--store",
@@ -83,8 +85,6 @@ def find_settings(
         f"[tool.runstore] in {file}" if file else "[tool.runstore] in pyproject.toml",
     )
     path = Path(found["store"]) if found["store"] else None
-    if found["outputs"]:
-        check_url(found["outputs"])
     return Settings(
         path,
         found["outputs"],

@@ -1,5 +1,6 @@
 """Where outputs go, as text: what a URL means, and what of it may be shown. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit, urlunsplit
@@ -54,7 +55,7 @@ def check_url(url: str) -> str:
     """Return a URL of which it is clear what a credential is; raises ConfigError, which shows none of it."""
     scheme = scheme_of(url)
     if scheme == "file":
-        return url
+        return _checked_path(url)
     parts = _split(url)
     if "::" in url.partition("://")[0]:
         raise ConfigError("outputs cannot go to a chained URL ('::'); name the last storage alone")
@@ -67,6 +68,16 @@ def check_url(url: str) -> str:
             "write '/', '?', '#' and '@' in them as %2F, %3F, %23 and %40, or leave them to the environment"
         )
     return url
+
+
+def _checked_path(path: str) -> str:
+    scheme, separator, rest = path.partition(":/")
+    if separator and re.fullmatch("[a-z][a-z0-9+]*", scheme) and not rest.startswith("/"):
+        raise ConfigError(
+            f"outputs cannot go to {scheme}:/…, a URL without one of its slashes; write {scheme}://…, or "
+            f"./{scheme}:/… for a folder of that name"
+        )
+    return path
 
 
 def _check_s3(parts: SplitResult) -> None:

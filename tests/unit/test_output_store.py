@@ -365,6 +365,14 @@ def test_no_credential_of_a_url_is_shown(scheme: str, one: str, two: str, three:
     assert "HUNTER2" not in shown
 
 
+def test_a_url_that_lacks_a_slash_is_no_path() -> None:
+    """`s3:/bucket` would be a folder here, which nobody meant; what may be a credential in it is not shown."""
+    for url in ("s3:/bucket/runs", "sftp:/key:HUNTER2@host/runs"):
+        with pytest.raises(ConfigError, match=r"write \w+://…, or \./\w+:/… for") as caught:
+            check_url(url)
+        assert "HUNTER2" not in str(caught.value)
+
+
 def test_a_wellformed_url_is_not_refused() -> None:
     """Credentials with their special characters encoded, none at all, and an `@` in a bucket's path are fine."""
     for url in (
@@ -372,6 +380,8 @@ def test_a_wellformed_url_is_not_refused() -> None:
         "s3://bucket/me@work",
         "memory://x",
         "/home/me@work/a::b",
+        "./s3:/b",
+        "a:b/c",
         "ftp://h:21/x",
     ):
         assert check_url(url) == url
