@@ -134,7 +134,7 @@ def hook_failure_line(failed: "HookFailures") -> str:
     return f"hook {failed.hook} failed for {safe(failed.step)} (seq {failed.seq}){more}: {error}"
 
 
-def first_line(text: str, limit: int = 160) -> str:
-    """The first line of an error's message, cut to a length."""
+def first_line(text: str, limit: int = 500) -> str:
+    """The first line of an error's message, cut to a length; none of our own, remedy included, is longer."""
     line = safe(text.strip().split("\n", 1)[0])
     return line if len(line) <= limit else line[: limit - 1] + "…"
