@@ -26,7 +26,7 @@ from runstore.log.events import (
     StepStarted,
 )
 from runstore.log.expanded import StepId
-from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Level, Node, Wire
+from runstore.log.graph import Constant, FanIn, FromCollect, Graph, Level, Node, Wire, flaw_of
 from runstore.log.remaining import Remaining
 from runstore.log.state import RunState
 
@@ -86,6 +86,8 @@ class Consistency:
                 yield from _end(state, event)
 
     def _regraph(self, graph: Graph) -> None:
+        if flaw_of(graph):
+            return  # the replay refuses it (V2)
         self._arguments = {node.name: tuple(_of_node(graph, node)) for node in graph.nodes}
         self._contents.wanted |= {
             (wire.source.node, wire.source.output)

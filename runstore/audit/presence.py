@@ -15,6 +15,11 @@ from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore
 
 _LOOKED_FOR_TOGETHER = 1_000
+_REFUSED_IN_A_ROW = (
+    3  # then the others of that thousand are not asked for: each may take a time-out
+)
+_Stored = tuple[int, str, OutputReference]
+"""(seq, step key, reference)"""
 
 
 class Presence:
@@ -25,7 +30,7 @@ class Presence:
         """Of the outputs that count, how many should be there, and how many more were deleted; known in the end."""
         self._deep = deep
         self._outputs, self._bases = _outputs_of(store, run_id)
-        self._stored: list[tuple[int, str, OutputReference]] = []
+        self._stored: list[_Stored] = []
         self._deleted: set[int] = set()
         """Outputs that were deleted on purpose."""
         self._suspects: dict[int, Finding] = {}
@@ -61,14 +66,28 @@ class Presence:
                 fact = f"base {reference.base} is not declared"
                 self._suspects[seq] = Finding("O1", seq, fact, step, reference.path)
         try:
-            there = self._outputs.are_there((one[2] for one in known), deep=self._deep)
+            there = list(self._outputs.are_there((one[2] for one in known), deep=self._deep))
             for (seq, step, reference), is_there in zip(known, there, strict=True):
                 if not is_there:
                     self._suspects[seq] = _lost(self._outputs, seq, step, reference)
-        except StorageFailed as error:
-            fact = f"outputs from here on cannot be read: {error}"
-            seq, step, _ = known[0]
-            self._suspects.setdefault(seq, Finding("O1", seq, fact, step))
+        except StorageFailed:
+            self._look_for_each(self._outputs, known)
+
+    def _look_for_each(self, outputs: OutputStore, known: list[_Stored]) -> None:
+        """One by one, where storage refused: each that nothing can be said of is a suspect of its own."""
+        refusals: list[str] = []
+        for seq, step, reference in known:
+            if len(refusals) >= _REFUSED_IN_A_ROW:
+                fact = f"was not looked for, since storage refused: {refusals[-1]}"
+                self._suspects[seq] = Finding("O1", seq, fact, step)
+                continue
+            try:
+                if not outputs.is_there(reference, deep=self._deep):
+                    self._suspects[seq] = _lost(outputs, seq, step, reference)
+                refusals.clear()
+            except StorageFailed as error:
+                refusals.append(str(error))
+                self._suspects[seq] = Finding("O1", seq, f"cannot be looked at: {error}", step)
 
 
 def _outputs_of(store: RunStore, run_id: str) -> tuple[OutputStore | None, int]:

@@ -6,7 +6,7 @@ which node and key path follow. FORMAT.md shows each kind as it stands on disk.
 """
 
 import datetime as dt
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -43,7 +43,7 @@ class Event(
     """What all events share, stamped by the recorder."""
 
     epoch: int = 0
-    time: dt.datetime = UNSTAMPED
+    time: Annotated[dt.datetime, msgspec.Meta(tz=True)] = UNSTAMPED
     """UTC; never decreases within a run."""
 
 
@@ -222,7 +222,7 @@ class StepRetried(Event, frozen=True, tag="StepRetried"):
     step: str
     error: ErrorInfo
     duration_s: float
-    due: dt.datetime
+    due: Annotated[dt.datetime, msgspec.Meta(tz=True)]
     """UTC; a worker, whose clock may be another, leaves it `UNSTAMPED`."""
     attempt: int = 1
     worker_lost: bool = False

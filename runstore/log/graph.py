@@ -248,6 +248,43 @@ class Graph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
         return reached
 
 
+def flaw_of(graph: Graph) -> str:
+    """Why a graph does not hold together, as only that of a damaged log does not; empty where it does."""
+    known: dict[str, Node] = {}
+    for node in graph.nodes:
+        if node.name in known:
+            return f"has two nodes {node.name!r}"
+        for level in node.scope:
+            if not _yields(known.get(level.node), level, node.scope):
+                return f"clones {node.name!r} for {level}, which no node before it yields there"
+        for source in node.sources():
+            if not _can_read(known.get(source.node), source, node):
+                return f"has {node.name!r} read {source.node}.{source.output}, which no node before it gives it"
+        known[node.name] = node
+    return ""
+
+
+def _yields(maker: Node | None, level: Level, scope: tuple[Level, ...]) -> bool:
+    output = maker.output(level.output) if maker is not None else None
+    return (
+        maker is not None
+        and output is not None
+        and output.dynamic
+        and set(maker.scope) <= set(scope)
+    )
+
+
+def _can_read(producer: Node | None, source: FromOutput | FromCollect, reader: Node) -> bool:
+    output = producer.output(source.output) if producer is not None else None
+    if producer is None or output is None:
+        return False
+    level = (Level(source.node, source.output),) if output.dynamic else ()
+    whole = (*producer.scope, *level)
+    over = tuple([one.level for one in source.over]) if isinstance(source, FromCollect) else ()
+    kept = len(whole) - len(over)
+    return kept >= 0 and whole[kept:] == over and set(whole[:kept]) <= set(reader.scope)
+
+
 def places(levels: tuple[Level, ...], scope: tuple[Level, ...]) -> tuple[int, ...]:
     """Where levels stand in a scope that holds them all."""
     return tuple([scope.index(level) for level in levels])

@@ -46,6 +46,7 @@ from runstore.log.events import (
     StepSucceeded,
 )
 from runstore.log.expanded import StepId
+from runstore.log.graph import Graph, flaw_of
 from runstore.log.step_states import StepStates
 from runstore.log.transitions import FAILED, SUCCEEDED
 
@@ -152,6 +153,7 @@ class RunState(StepStates):
 
     def _run_started(self, seq: int, event: RunStarted) -> None:
         self._begin_epoch(seq, event)
+        self._check_graph(seq, event.graph)
         self.started = event
         self.graph, self.job, self.config = event.graph, event.job, event.config
         self.bases, self.level = [event.base], event.level
@@ -166,9 +168,14 @@ class RunState(StepStates):
         if event.base is not None:
             self.bases.append(event.base)
         if event.graph is not None:
+            self._check_graph(seq, event.graph)
             self._replace_graph(event.graph)
         self._begin_again(died=self.ended is None)
         self.ended = None
+
+    def _check_graph(self, seq: int, graph: Graph) -> None:
+        if flaw := flaw_of(graph):
+            raise self._damaged(seq, f"has a graph that {flaw}", "V2")
 
     def _begin_epoch(
         self,

@@ -120,13 +120,14 @@ class LocalBase:
         except (FileNotFoundError, NotADirectoryError):
             raise OutputMissing(f"no file at {self.root}/{path}") from None
         except OSError as error:
-            raise StorageFailed(
-                f"{self.root}/{path}: {error.strerror}; mend the disk, then `runstore resume`"
-            ) from error
+            raise _unreadable(f"{self.root}/{path}", error) from error
 
     def size(self, path: str) -> int | None:
         """The size in bytes; None where nothing is stored."""
-        return _size(f"{self.root}/{path}")
+        try:
+            return _size(f"{self.root}/{path}")
+        except OSError as error:
+            raise _unreadable(f"{self.root}/{path}", error) from error
 
     def sizes(self, paths: Sequence[str]) -> list[int | None]:
         """As `size`, of many; faster, since the way to this base is walked once for all of them."""
@@ -134,8 +135,12 @@ class LocalBase:
             root = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             return [None] * len(paths)
+        except OSError as error:
+            raise _unreadable(self.root, error) from error
         try:
             return [_size(path, root) for path in paths]
+        except OSError as error:
+            raise _unreadable(f"{self.root}/{error.filename}", error) from error
         finally:
             os.close(root)
 
@@ -219,6 +224,12 @@ def _size(path: str, folder: int | None = None) -> int | None:
         return os.stat(path, dir_fd=folder).st_size
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def _unreadable(address: str, error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"{address}: {error.strerror}; make it readable or mend the disk, then try again"
+    )
 
 
 def _up_to(folder: str, root: str) -> Iterator[str]:

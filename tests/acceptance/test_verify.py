@@ -5,6 +5,7 @@ is found is found by its own rule, and by no other.
 """
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from runstore import RunStore
 from runstore.audit import Verification, anchor, find_output, verify
 from runstore.errors import ConfigError
 from runstore.log.codec import LogDigest
+from runstore.outputs import local
 from tests.acceptance.audited import KILLED, RUN, Audited
 from tests.acceptance.forging import Edit, Rows, at, change, forge, instead
 
@@ -61,6 +63,18 @@ def too_early(rows: Rows) -> None:
     rows[at(rows, "RunFailed")]["kind"] = "RunSucceeded"
 
 
+def regraph(place: int, /, *path: Any, **fields: Any) -> Edit:
+    """Change a node of the graph, or what lies at a path in it."""
+
+    def edit(rows: Rows) -> None:
+        found = rows[0]["graph"]["nodes"][place]
+        for part in path:
+            found = found[part]
+        found.update(fields)
+
+    return edit
+
+
 PARIS = Audited.step("Europe", "Paris")
 FAULTS: dict[str, tuple[str, Edit]] = {
     "a row is gone": ("V1", drop("OutputStored")),
@@ -69,6 +83,14 @@ FAULTS: dict[str, tuple[str, Edit]] = {
     "an unknown kind": ("V2", change("StepStarted", PARIS, kind="StepDreamt")),
     "an unknown field": ("V2", change("StepStarted", PARIS, mood="good")),
     "a newer format": ("V2", change("RunStarted", format=99)),
+    "a time of no zone": ("V2", change("StepStarted", PARIS, time="2026-11-26T04:37:54")),
+    "a node that reads what no node gives": ("V2", regraph(2, "inputs", 0, "source", node="nobody")),
+    "a node that reads what a later node gives": ("V2", regraph(1, "inputs", 0, "source", node="report")),
+    "a node that reads an output that the other has not": ("V2", regraph(2, "inputs", 0, "source", output="extra")),
+    "a node twice": ("V2", regraph(3, name="length")),
+    "a node cloned for keys that nobody yields": ("V2", regraph(2, "scope", 0, node="nobody")),
+    "a node that is not cloned for what it reads": ("V2", regraph(2, scope=[])),
+    "a collect over a level that it has not": ("V2", regraph(4, "inputs", 0, "source", over=[])),
     "a second start": ("V3", lambda rows: rows.__setitem__(5, {**rows[0], "time": rows[5]["time"]})),
     "no start": ("V3", lambda rows: rows.__setitem__(0, {**rows[1], "time": rows[0]["time"]})),
     "a skipped epoch": ("V4", change("RunResumed", epoch=7)),
@@ -242,3 +264,28 @@ def test_the_commands(copied: Path) -> None:
     found = json.loads(ask(copied, "verify", RUN, "--json", code=1))
     assert found["ok"] is False
     assert [one["rule"] for one in found["findings"]] == ["O1"]
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_output_that_storage_refuses_is_a_finding(
+    deep: bool, copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each output that nothing can be said of is one, and no other, whatever else is looked for with it."""
+    steps = {PARIS, "add[nowhere]", Audited.step(*KILLED)}
+    asked_for = "SELECT path FROM outputs WHERE run_id = ? AND step = ? AND accepted"
+    with RunStore.open(copied, must_exist=True) as store:
+        refused = {path for step in steps for (path,) in store.query(asked_for, (RUN, step))}
+
+    def refuse(function: Any) -> Any:
+        def asked(path: Any, *rest: Any, **options: Any) -> Any:
+            if str(path).endswith(tuple(refused)):
+                raise PermissionError(13, "Permission denied", str(path))
+            return function(path, *rest, **options)
+
+        return asked
+
+    for name in ("open", "stat"):
+        monkeypatch.setattr(local.os, name, refuse(getattr(os, name)))
+    found = verified(copied, deep=deep).findings
+    assert {(one.rule, one.step) for one in found} == {("O1", step) for step in steps}
+    assert all("Permission denied" in one.fact for one in found)
