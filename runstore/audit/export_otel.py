@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from typing import Any
 
-from runstore.audit.rows import raw_rows
+from runstore.audit.rows import raw_rows, taken_as_valid
 from runstore.errors import ConfigError
 from runstore.log.codec import decode
 from runstore.log.events import (
@@ -36,9 +36,10 @@ def replay_spans(store: RunStore, run: str, processor: Any) -> int:
     sdk = _sdk()
     run_id = store.resolve(run)
     replay = _Replay(run_id, sdk, processor)
-    for seq, body in raw_rows(store, run_id):
-        replay.look(seq, decode(body, run_id, seq))
-    replay.close()
+    with taken_as_valid(store, run_id):
+        for seq, body in raw_rows(store, run_id):
+            replay.look(seq, decode(body, run_id, seq))
+        replay.close()
     processor.force_flush()
     return replay.count
 

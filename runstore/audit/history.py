@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from runstore.errors import LogDamaged
 from runstore.log.events import (
     AnyEvent,
     CollectResolved,
@@ -157,15 +158,15 @@ class History:
                     )
                 )  # fmt: skip
             case OutputStored():
-                self.attempts[-1].outputs.append(seq)
+                self._current(seq).outputs.append(seq)
                 if not self.lost or event.output in self.lost:
                     self._outputs[event.output] = seq
             case ExpansionSealed():
-                self.attempts[-1].seals.append(event)
+                self._current(seq).seals.append(event)
             case CollectResolved():
                 self.collects[seq] = event
             case StepSucceeded():
-                last = self.attempts[-1]
+                last = self._current(seq)
                 self._ended(seq, event, "reused" if last.parent_seq else "succeeded")
                 self.successes.append(Success(last.seq, seq, self.lost or None))
                 self.lost = frozenset()
@@ -178,6 +179,15 @@ class History:
                 self.cause, self.due = event.cause, None
         self.status = STEP_TRANSITIONS[self.status].get(type(event), self.status)
 
+    def _current(self, seq: int) -> Attempt:
+        """The attempt that an event tells of."""
+        if not self.attempts:
+            raise LogDamaged(
+                f"seq {seq} tells of an attempt of {self._key!r} that was never started; `runstore verify` says more",
+                "V8",
+            )
+        return self.attempts[-1]
+
     def _began(self, attempt: Attempt) -> None:
         self.attempts.append(attempt)
         self.due = None
@@ -185,7 +195,7 @@ class History:
             self._outputs = {}
 
     def _ended(self, seq: int, event: Any, outcome: str) -> None:
-        last = self.attempts[-1]
+        last = self._current(seq)
         last.ended_seq, last.ended, last.outcome = seq, event.time, outcome
         last.duration_s, last.worker = event.duration_s, event.worker
         last.error = getattr(event, "error", None)

@@ -13,6 +13,7 @@ import msgspec
 
 from runstore.audit.history import Attempt
 from runstore.audit.lookup import Lookup, step_of
+from runstore.errors import LogDamaged
 from runstore.keys import KeyPath, parse_step_key
 from runstore.log.events import STORES, CollectResolved, DynamicOutputStored
 from runstore.log.expanded import StepId
@@ -194,7 +195,13 @@ class _Walk:
         if isinstance(event, CollectResolved):
             yield from self._collected(step, event, seq)
             return
-        assert isinstance(event, STORES), event
+        if not isinstance(event, STORES):
+            run_id = self._look.run_id
+            raise LogDamaged(
+                f"run {run_id!r}: step {str(step)!r} names seq {seq} as read, which stores no output; "
+                f"`runstore verify {run_id}` says more",
+                "A1",
+            )
         key = event.mapping_key if isinstance(event, DynamicOutputStored) else None
         yield _Read(name, step_of(event), event.output, key, seq)
 

@@ -39,8 +39,8 @@ def progress(store: RunStore, run: RunSummary) -> Progress | None:
             last = store.event(run.run_id, run.events)
             if isinstance(last, RunSucceeded | RunFailed | RunCancelled):
                 first = store.event(run.run_id, 1)
-                assert isinstance(first, RunStarted)
-                return _from_counts(first.graph, last.counts)
+                if isinstance(first, RunStarted):
+                    return _from_counts(first.graph, last.counts)
         return _unended(store, run)
     except (FormatTooNew, LogDamaged):
         return None

@@ -5,6 +5,7 @@ holds up no writer.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 
 import msgspec
@@ -39,6 +40,19 @@ def raw_rows(store: RunStore, run_id: str, after: int = 0) -> Iterator[Row]:
     while batch := list(islice(store.rows(run_id, after), _BATCH)):
         yield from batch
         after = batch[-1][0]
+
+
+@contextmanager
+def taken_as_valid(store: RunStore, run_id: str) -> Iterator[None]:
+    """For a reading that takes the log to be valid, without folding it: where it stumbles, the fold says why.
+
+    Raises LogDamaged or FormatTooNew, naming the row and its rule, in place of what a damaged log has led to.
+    """
+    try:
+        yield
+    except (msgspec.DecodeError, UnicodeError, RecursionError, LookupError, AttributeError):
+        store.state(run_id)
+        raise
 
 
 def _event(body: str, run_id: str, seq: int) -> AnyEvent | None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runstore.audit.lookup import Lookup
-from runstore.audit.rows import raw_rows
+from runstore.audit.rows import raw_rows, taken_as_valid
 from runstore.log.events import STORES, AnyEvent, RunResumed, StepInvalidated
 from runstore.log.graph import Level
 from runstore.log.state import RunState
@@ -65,8 +65,9 @@ class Stored:
         if any(isinstance(event, StepInvalidated) or _regraphs(event) for _, event in look.wide):
             self._fold(store, run_id)
         else:
-            for _, body in raw_rows(store, run_id):
-                self._take(_decoder.decode(body))
+            with taken_as_valid(store, run_id):
+                for _, body in raw_rows(store, run_id):
+                    self._take(_decoder.decode(body))
 
     def _take(self, row: _Row) -> None:
         match row.kind:
@@ -88,9 +89,8 @@ class Stored:
         total.seconds += row.duration_s
         total.codes.add(self._codes.pop(row.step))
         for stored in self._attempts.pop(row.step):
-            assert stored.reference is not None
             output = (row.step, stored.output, stored.mapping_key)
-            self.contents[output] = stored.reference.sha256
+            self.contents[output] = stored.reference.sha256  # type: ignore[union-attr]
 
     def _fold(self, store: RunStore, run_id: str) -> None:
         contents: dict[int, str] = {}

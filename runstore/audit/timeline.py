@@ -9,7 +9,7 @@ from typing import Literal
 
 import msgspec
 
-from runstore.audit.rows import raw_rows
+from runstore.audit.rows import raw_rows, taken_as_valid
 from runstore.log.codec import decode
 from runstore.log.events import (
     AnyEvent,
@@ -79,9 +79,10 @@ def timeline(store: RunStore, run: str = "last", *, width: int = WIDTH, by: By =
     """
     summary = store.run(run)
     reading = _Reading((summary.updated - summary.started) / width, by)
-    for seq, body in raw_rows(store, summary.run_id):
-        reading.look(decode(body, summary.run_id, seq))
-    reading.interrupt()
+    with taken_as_valid(store, summary.run_id):
+        for seq, body in raw_rows(store, summary.run_id):
+            reading.look(decode(body, summary.run_id, seq))
+        reading.interrupt()
     if summary.status == "running":
         reading.epochs[-1].ended = "running"
     return Timeline(

@@ -117,7 +117,7 @@ class LocalBase:
                 return data if len(data) < SMALL_BYTES else _read_all(fd)
             finally:
                 os.close(fd)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             raise OutputMissing(f"no file at {self.root}/{path}") from None
         except OSError as error:
             raise _unreadable(f"{self.root}/{path}", error) from error
@@ -222,7 +222,7 @@ def _make_folders(folder: str) -> None:
 def _size(path: str, folder: int | None = None) -> int | None:
     try:
         return os.stat(path, dir_fd=folder).st_size
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # NUL, as a damaged log may have it
         return None
 
 
