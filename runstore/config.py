@@ -124,7 +124,13 @@ def store_to_read(settings: Settings, directory: Path | None = None) -> Path:
         raise StoreNotFound(
             f"no store found; looked at {places}. Name one with --store, or start a run"
         )
-    if not (path / "runs.db").is_file():
+    try:
+        found = (path / "runs.db").is_file()
+    except OSError as error:
+        raise StoreNotFound(
+            f"no store can be seen at {path}: {error.strerror}; make the folder readable, or name another with --store"
+        ) from None
+    if not found:
         raise StoreNotFound(
             f"no store at {path} (there is no runs.db in it); name another with --store, or start a run"
         )

@@ -54,15 +54,20 @@ def openlineage_events(store: RunStore, run: str = "last") -> Iterator[Any]:
 
 
 def export_openlineage(store: RunStore, run: str, path: Path) -> None:
-    """Write the events into a file, through the client's file transport. Raises ConfigError where the file exists."""
+    """Write the events into a file, through the client's file transport.
+
+    Raises ConfigError where the file exists, OSError where it cannot be written.
+    """
     client = _client()
     if path.exists():
         raise ConfigError(f"{path} exists, and events are appended; name another file")
     from openlineage.client.transport.file import FileConfig, FileTransport
 
+    events = list(openlineage_events(store, run))
+    path.touch()  # what is in the way is told as it is: the transport has a RuntimeError for all of it
     config = FileConfig(log_file_path=str(path), append=True)
     to_file = client.OpenLineageClient(transport=FileTransport(config))
-    for event in openlineage_events(store, run):
+    for event in events:
         to_file.emit(event)
 
 

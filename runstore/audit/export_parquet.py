@@ -30,7 +30,7 @@ _FLOATS = frozenset({"seconds"})
 def export_parquet(store: RunStore, run: str, directory: Path) -> Iterator[Path]:
     """Write `<table>.parquet` for every table of a run, and give the path of each once it is whole.
 
-    Raises RunNotFound; ConfigError where pyarrow is not there.
+    Raises RunNotFound; ConfigError where pyarrow is not there, OSError where a file cannot be written.
     """
     try:
         import pyarrow  # imported late, at its one door: an optional extra

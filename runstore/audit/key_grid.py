@@ -7,6 +7,7 @@ be found otherwise. Both give the same rows.
 """
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from itertools import dropwhile, islice
 
@@ -18,6 +19,7 @@ from runstore.audit.keys import KEY_STATES, find_node
 from runstore.audit.lookup import Lookup, Narrowing, TooMany
 from runstore.audit.narrowing import Like, retried, standing, towards, were_started_again
 from runstore.audit.waiting_for import LookedUp
+from runstore.errors import InvalidKey
 from runstore.keys import KeyPath, format_step_key, parse_step_key
 from runstore.log.events import Counts, RunSucceeded, StepInvalidated
 from runstore.log.expanded import StepId
@@ -99,7 +101,7 @@ def key_grid(
     after: str | None = None,
     limit: int = PAGE,
 ) -> KeyGrid:
-    """A page of keys × ops. Raises RunNotFound, StepNotFound.
+    """A page of keys × ops. Raises RunNotFound, StepNotFound; InvalidKey for what is no cursor of this grid.
 
     `status`, `like` (a glob over mapping keys), `retried` (more than one attempt): rows in which a step fits.
     `after`: the cursor of the page before.
@@ -109,6 +111,8 @@ def key_grid(
     wanted = Filter(tuple(ops), frozenset(status), like, retried)
     for op in ops:
         find_node(look.frame, op)
+    if after:
+        _check_cursor(look, after)
     alive = summary.status == "running"
     try:
         upto = summary.events if alive else None
@@ -117,6 +121,18 @@ def key_grid(
         page, counts = _page_folded(store.state(summary.run_id), wanted, after, limit, alive=alive)
     more = page[limit - 1].cursor if len(page) > limit else None
     return KeyGrid(summary.run_id, tuple(page[:limit]), more, counts)
+
+
+def _check_cursor(look: Lookup, after: str) -> None:
+    """Raise InvalidKey where no page can have given this cursor: what follows it would be a page of nothing."""
+    groups = {str(number): nodes for number, _, nodes in _groups(look.graph, ())}
+    with suppress(InvalidKey):
+        number, path = parse_step_key(after)
+        if number in groups and look.is_known(StepId(groups[number][0].name, path)):
+            return
+    raise InvalidKey(
+        f"{after!r} is no cursor of run {look.run_id!r}; give the one that the page before has printed, or leave it out"
+    )
 
 
 def _page_looked_up(

@@ -5,6 +5,7 @@ graph gives, looked up by step, and counts only where the log names the very add
 """
 
 import datetime as dt
+import errno
 import hashlib
 import os
 import re
@@ -15,7 +16,7 @@ from typing import Literal
 import msgspec
 
 from runstore.audit.lookup import Lookup, step_of
-from runstore.errors import StepNotFound
+from runstore.errors import StepNotFound, StorageFailed
 from runstore.keys import format_step_key
 from runstore.log.codec import decode
 from runstore.log.events import STORES, AnyEvent, DynamicOutputStored
@@ -77,7 +78,7 @@ class Writers(msgspec.Struct, frozen=True):
 def who(store: RunStore, what: str, *, limit: int = 100) -> Writers:
     """The attempts that wrote the bytes of a file, a URL or a sha256 (eight digits or more), at most `limit`.
 
-    Raises StepNotFound where no log knows them.
+    Raises StepNotFound where no log knows them, StorageFailed where they cannot be read.
     """
     if _DIGEST.fullmatch(what) and not os.path.exists(what):
         at, digest = [], what.lower()
@@ -107,13 +108,19 @@ def _by_digest(store: RunStore, digest: str, limit: int) -> Iterator[Writer]:
 
 def _digest_of(what: str) -> str:
     """The sha256 of the file of that name; empty where there is none."""
-    path = Path(what.removeprefix("file://"))
-    if not path.is_file():
-        return ""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_READ_BYTES):
-            digest.update(part)
+    path, digest = Path(what.removeprefix("file://")), hashlib.sha256()
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            while part := file.read(_READ_BYTES):
+                digest.update(part)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return ""
+        raise StorageFailed(
+            f"{path}: {error.strerror}; make it readable, or give its sha256"
+        ) from None
     return digest.hexdigest()
 
 

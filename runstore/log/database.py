@@ -327,6 +327,8 @@ def _prepare(path: Path) -> WriteLock:
 def _read_only_uri(path: Path) -> str:
     if not path.is_file():
         raise StoreNotFound(f"no log at {path}; `runstore run` creates one")
+    if not os.access(path, os.R_OK):
+        raise StorageFailed(f"{path}: Permission denied; make it readable for this user")
     uri = path.absolute().as_uri() + "?mode=ro"
     waiting = path.with_name(path.name + "-wal").exists()
     # A write-ahead log needs a writable folder for its index; on a read-only disk a cleanly closed file is immutable.

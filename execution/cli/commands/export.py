@@ -1,7 +1,9 @@
 """`runstore export`."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import click
 
 from execution.cli.failure import Command, ExitCode, Failure
 from execution.cli.options import opened, outputs_option, run_argument, store_option
+from runstore.errors import RunStoreError
 
 if TYPE_CHECKING:
     from runstore.store import RunStore
@@ -47,13 +50,27 @@ def command(
     each table: events, steps, outputs, keys, lineage, collects; html one page to read without a network; openlineage
     the events of the run and its ops, with datasets by URI; otel spans with their real times; both as lines of JSON.
     """
-    with opened(store, outputs) as found:
+    if table is not None and form != "jsonl":
+        raise Failure(f"{form} has no --table; leave it out, or export as jsonl", ExitCode.USAGE)
+    with opened(store, outputs) as found, _writable(out):
         if form == "parquet":
             _parquet(found, run, out)
         elif form == "openlineage" and out is not None:
             _openlineage(found, run, out)
         else:
             _write(_lines(found, run, form, table), out)
+
+
+@contextmanager
+def _writable(out: Path | None) -> Iterator[None]:
+    """Where the file or the folder cannot be written, say so."""
+    try:
+        yield
+    except OSError as error:
+        if out is None or isinstance(error, RunStoreError):
+            raise
+        fact = error.strerror or str(error)
+        raise Failure(f"{out}: {fact}; name another place", ExitCode.USAGE) from None
 
 
 def _lines(store: "RunStore", run: str, form: str, table: str | None) -> Iterable[str]:
@@ -95,9 +112,8 @@ def _write(lines: Iterable[str], out: Path | None) -> None:
             sys.stdout.buffer.write(line.encode() + b"\n")
         sys.stdout.buffer.flush()
         return
-    try:
-        with out.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-    except OSError as error:
-        raise Failure(f"{out}: {error.strerror}; name another file", ExitCode.USAGE) from None
+    rest = iter(lines)
+    first = next(rest, None)  # errors now, before a file that is there is written over
+    with out.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{line}\n" for line in chain([] if first is None else [first], rest))
     click.echo(f"{out}", err=True)
