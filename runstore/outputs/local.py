@@ -22,7 +22,9 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_N
 _TMPFILE: int = getattr(os, "O_TMPFILE", 0)
 """Linux: opens a file in a folder, without a name there."""
 _CREATE_UNNAMED = _TMPFILE | os.O_WRONLY | os.O_CLOEXEC
-_READ = os.O_RDONLY | os.O_CLOEXEC
+_READ = (
+    os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+)  # a pipe in the place of a file must hold up nobody
 
 
 class LocalBase:
@@ -117,7 +119,7 @@ class LocalBase:
                 return data if len(data) < SMALL_BYTES else _read_all(fd)
             finally:
                 os.close(fd)
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             raise OutputMissing(f"no file at {self.root}/{path}") from None
         except OSError as error:
             raise _unreadable(f"{self.root}/{path}", error) from error

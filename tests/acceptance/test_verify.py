@@ -289,3 +289,15 @@ def test_an_output_that_storage_refuses_is_a_finding(
     found = verified(copied, deep=deep).findings
     assert {(one.rule, one.step) for one in found} == {("O1", step) for step in steps}
     assert all("Permission denied" in one.fact for one in found)
+
+
+@pytest.mark.parametrize("put", [os.mkdir, os.mkfifo, lambda path: os.symlink(path, path)])
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_is_no_file_is_no_output(deep: bool, put: Any, copied: Path) -> None:
+    """A folder, a pipe or a link to itself in the place of an output is a finding; nobody waits for a pipe."""
+    path = copied / "outputs" / RUN / "add" / "result" / "nowhere.e2a1.json"
+    path.unlink()
+    put(path)
+    (finding,) = verified(copied, deep=deep).findings
+    assert (finding.rule in ("O1", "O2"), finding.step) == (True, "add[nowhere]")
+    assert path.name in finding.fact
