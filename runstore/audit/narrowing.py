@@ -74,8 +74,7 @@ class Like:
 
     def __init__(self, look: Lookup, node: Node, glob: str) -> None:
         self._glob = glob
-        # Both globs know `*` and `?`; what stands in brackets they write differently, so it may be anything here.
-        self._wide = glob if "[" not in glob else glob[: glob.index("[")] + "*"
+        self._wide = widened(glob)
         self._trails = [
             Trail(at, _yielded(look, level.node, self._wide))
             for level, at in zip(node.scope, look.graph.makers[node.name], strict=True)
@@ -92,6 +91,12 @@ class Like:
                 return None
             names |= leads.names
         return Choice(self._wide, frozenset(names))
+
+
+def widened(glob: str) -> str:
+    """A glob of SQLite's that lets through what the glob does, and perhaps more: keys are matched by `fnmatchcase`."""
+    # Both know `*` and `?`; what stands in brackets they write differently, so it may be anything here.
+    return glob if "[" not in glob else glob[: glob.index("[")] + "*"
 
 
 def _yielded(look: Lookup, op: str, glob: str) -> list[KeyPath]:

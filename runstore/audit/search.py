@@ -5,10 +5,12 @@ The keys are read from the index alone; what became of a clone is looked up when
 
 import datetime as dt
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 import msgspec
 
 from runstore.audit.lookup import Lookup, number_of
+from runstore.audit.narrowing import widened
 from runstore.errors import FormatTooNew, LogDamaged
 from runstore.keys import KeyPath, parse_step_key
 from runstore.log.expanded import StepId
@@ -37,7 +39,7 @@ class Match(msgspec.Struct, frozen=True):
 def search(
     store: RunStore, key: str, *, op: str | None = None, since: dt.datetime | None = None
 ) -> Iterator[Match]:
-    """The clones of all runs, newest first, of which a mapping key fits a glob (`*`, `?`, `[…]`; case matters).
+    """The clones of all runs, newest first, of which a mapping key fits a glob (`*`, `?`, `[…]`, `[!…]`; case matters).
 
     `op`: only of that op; `since`: only runs that were started then or later. Runs that cannot be read are left out.
     """
@@ -47,7 +49,8 @@ def search(
 
 
 def _in_run(store: RunStore, run: RunSummary, key: str, op: str | None) -> Iterator[Match]:
-    pieces = list(store.query(_KEYS, (number_of(store, run.run_id), key)))
+    found = store.query(_KEYS, (number_of(store, run.run_id), widened(key)))
+    pieces = [(maker, one) for maker, one in found if fnmatchcase(one, key)]
     if not pieces:
         return
     try:
@@ -55,8 +58,8 @@ def _in_run(store: RunStore, run: RunSummary, key: str, op: str | None) -> Itera
     except (FormatTooNew, LogDamaged):
         return
     seen = set()
-    for maker, found in pieces:
-        for step in _clones(look, StepId(*parse_step_key(maker)), found, op):
+    for maker, one in pieces:
+        for step in _clones(look, StepId(*parse_step_key(maker)), one, op):
             if step not in seen:
                 seen.add(step)
                 yield _match(look, step)

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from typing import Any
 
 import click.testing
@@ -9,7 +10,7 @@ import pytest
 
 from execution.cli.main import cli
 from runstore import RunStore
-from runstore.audit import KeyGrid, errors, key_grid, search
+from runstore.audit import KeyGrid, errors, key_grid, keys, search
 from runstore.errors import StepNotFound
 from tests.acceptance.audited import FAILED, KILLED, MESSAGE, RUN, TREE, Audited
 
@@ -93,6 +94,37 @@ def test_search_over_runs(audited: Audited, store: RunStore) -> None:
     assert match.started is not None
     later = match.started.replace(year=match.started.year + 1)
     assert list(search(store, "*", since=later)) == []
+
+
+GLOBS = (
+    "*",
+    "?",
+    "[!E]*",
+    "[^E]*",
+    "[E^]*",
+    "E[a-u]*",
+    "*[[]0]*",
+    "*]*",
+    "[]]",
+    "[",
+    "*[%]",
+    "<[!/]*",
+    "\x1b[[]*",
+    "a/?*",
+)
+
+
+@pytest.mark.parametrize("glob", GLOBS)
+def test_a_glob_means_the_same_everywhere(glob: str, store: RunStore) -> None:
+    """What `search` finds in the run is what `keys` shows, with and without pages, also for classes of characters."""
+    keys_of_run = {key for region, cities in TREE.items() for key in (region, *cities)}
+    grid = steps_in(key_grid(store, RUN, like=glob, limit=1_000))
+    assert {match.step for match in search(store, glob)} == set(grid)
+    assert bool(grid) == any(fnmatchcase(key, glob) for key in keys_of_run)
+    listed = [
+        key for node in ("cities", "length", "add") for key in keys(store, RUN, node, like=glob)
+    ]
+    assert {key.step for key in listed} == set(grid)
 
 
 def test_errors_are_grouped(audited: Audited, store: RunStore) -> None:
