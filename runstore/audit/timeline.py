@@ -82,7 +82,7 @@ def timeline(store: RunStore, run: str = "last", *, width: int = WIDTH, by: By =
     with taken_as_valid(store, summary.run_id):
         for seq, body in raw_rows(store, summary.run_id):
             reading.look(decode(body, summary.run_id, seq))
-        reading.interrupt()
+        reading.interrupt(died=summary.status != "running")
     if summary.status == "running":
         reading.epochs[-1].ended = "running"
     return Timeline(
@@ -126,10 +126,10 @@ class _Reading:
     def _line(self, name: str) -> Line:
         return self.lines.setdefault(name, Line(name))
 
-    def interrupt(self) -> None:
-        """End what was running when the executor died, where it was last heard of."""
+    def interrupt(self, *, died: bool = True) -> None:
+        """End what was running when the executor died, or is running while it lives, where it was last heard of."""
         for step in list(self._running):
-            self._end(step, self.epochs[-1].last, UNKNOWN, interrupted=1)
+            self._end(step, self.epochs[-1].last, UNKNOWN, interrupted=int(died))
 
     def _end(
         self, step: str, time: dt.datetime, worker: str, failed: int = 0, interrupted: int = 0

@@ -13,9 +13,10 @@ from typing import Any
 import click.testing
 import pytest
 
+from execution import execute, job, op
 from execution.cli.main import cli
 from runstore import RunStore
-from runstore.audit import anchor, export_html, svg, timeline, timeline_text
+from runstore.audit import Timeline, anchor, export_html, svg, timeline, timeline_text
 from runstore.log.lines import to_lines
 from tests.acceptance.audited import FAILED, HOSTILE, MESSAGE, RUN, TREE, Audited
 
@@ -52,6 +53,25 @@ def test_the_timeline_has_each_epoch_and_op(audited: Audited, store: RunStore) -
     length = next(line for line in found.lines if line.name == "length")
     assert sum(bar.failed for bar in length.bars) == 1
     assert sum(bar.interrupted for bar in length.bars) == 1
+
+
+def test_what_runs_is_not_interrupted(tmp_path: Path) -> None:
+    """A step of a run that is being executed is at work; no sign says that it was interrupted."""
+    seen: list[Timeline] = []
+
+    @op
+    def looks() -> None:
+        with RunStore.open(tmp_path, must_exist=True) as found:
+            seen.append(timeline(found))
+
+    @job
+    def looked_at() -> None:
+        looks()
+
+    assert execute(looked_at, tmp_path).success
+    (bar,) = seen[0].lines[0].bars
+    assert (seen[0].status, bar.interrupted, bar.attempts) == ("running", 0, 1)
+    assert not any("!" in line for line in timeline_text(seen[0], 80))
 
 
 def test_the_timeline_in_a_terminal(audited: Audited, store: RunStore) -> None:
