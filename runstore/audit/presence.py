@@ -15,9 +15,8 @@ from runstore.outputs.reference import OutputReference
 from runstore.store import RunStore
 
 _LOOKED_FOR_TOGETHER = 1_000
-_REFUSED_IN_A_ROW = (
-    3  # then the others of that thousand are not asked for: each may take a time-out
-)
+_REFUSED_IN_A_ROW = 3
+"""Then the others of that thousand are not asked for: each may take a time-out."""
 _Stored = tuple[int, str, OutputReference]
 """(seq, step key, reference)"""
 

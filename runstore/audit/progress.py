@@ -47,9 +47,8 @@ def progress(store: RunStore, run: RunSummary) -> Progress | None:
 
 
 def _unended(store: RunStore, run: RunSummary) -> Progress:
-    store.event(
-        run.run_id, run.events
-    )  # counting reads none: what a newer version has appended is found here
+    # Counting reads no event: what a newer version has appended is found by the last.
+    store.event(run.run_id, run.events)
     look = Lookup(store, run.run_id)
     try:
         counts = counted(look, upto=run.events if run.status == "running" else None)[1]
