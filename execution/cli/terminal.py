@@ -135,6 +135,6 @@ def hook_failure_line(failed: "HookFailures") -> str:
 
 
 def first_line(text: str, limit: int = 500) -> str:
-    """The first line of an error's message, cut to a length; none of our own, remedy included, is longer."""
+    """The first line of an error's message, cut to a length that leaves room for a remedy."""
     line = safe(text.strip().split("\n", 1)[0])
     return line if len(line) <= limit else line[: limit - 1] + "…"

@@ -91,7 +91,7 @@ class Batches:
         del self._open[number].left[place]
         self._timed.pop(number, None)
 
-    def is_over(self, number: int) -> None:
+    def told_done(self, number: int) -> None:
         """The cluster says that a batch has ended, of which the worker may not have told all yet."""
         if number in self._open:
             self._silent.setdefault(number, perf_counter() + SILENT_S)

@@ -177,7 +177,7 @@ class ClusterPool:
                 unfit = WorkerLost(f"{fault}runstore, the job, the packages of both")
                 self._roster.refuse(address, unfit, is_running=bool(self._running))
             case Done():
-                self._batches.is_over(news.batch)
+                self._batches.told_done(news.batch)
             case Left():
                 pass  # it comes while nothing runs any more
 

@@ -30,8 +30,8 @@ _MOST = 400
 """Steps that are looked up one by one before reading the whole log is the shorter way."""
 
 # One number for two: 2^32 for each success, and 1 for each attempt of this epoch, taken back by its end. One sum costs
-# two thirds of two, and each event of the op passes through it, but those that store something: their kinds come first.
-# Of the rest there are few, and of most ops none.
+# two thirds of two, and most events of the op pass through it: not those that store something or seal, whose kinds are
+# before all others in the alphabet. Of the rest there are few, and of most ops none.
 _COUNTED = """
 SELECT coalesce(sum(CASE kind WHEN 'StepStarted' THEN +row_id > :resumed
                      WHEN 'StepSucceeded' THEN 4294967296 - (+row_id > :resumed)
@@ -248,9 +248,8 @@ class Census:
         if len(below) == len(maker.scope):
             return self._sealed(level, StepId(level.node, below))
         several = self._has_several(maker)
-        count = self._clones.row(_SEALS if several else _PIECES, maker, below, output=level.output)[
-            0
-        ]
+        asked = _SEALS if several else _PIECES
+        (count,) = self._clones.row(asked, maker, below, output=level.output)
         for text in self._odd(maker, below):
             step = StepId(*parse_step_key(text))
             count += self._sealed(level, step) - self._stored(level, step, several=several)

@@ -243,12 +243,9 @@ def _table(heads: Iterable[object], rows: Iterable[Iterable[object]]) -> Iterato
 
 def _row(element: str, cells: Iterable[object], last: str = "") -> str:
     """A row; numbers, and the heads of their columns, stand at the right."""
-    told = "".join(
-        f'<{element} class="number">{cell:,}</{element}>'
-        if isinstance(cell, int)
-        else f'<{element} class="number">{shown(cell)}</{element}>'
-        if isinstance(cell, _Number)
-        else f"<{element}>{shown(cell)}</{element}>"
-        for cell in cells
-    )
-    return f"<tr>{told}{last}</tr>"
+    return f"<tr>{''.join(_cell(element, cell) for cell in cells)}{last}</tr>"
+
+
+def _cell(element: str, cell: object) -> str:
+    css = ' class="number"' if isinstance(cell, int | _Number) else ""
+    return f"<{element}{css}>{f'{cell:,}' if isinstance(cell, int) else shown(cell)}</{element}>"

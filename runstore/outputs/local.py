@@ -22,9 +22,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | getattr(os, "O_N
 _TMPFILE: int = getattr(os, "O_TMPFILE", 0)
 """Linux: opens a file in a folder, without a name there."""
 _CREATE_UNNAMED = _TMPFILE | os.O_WRONLY | os.O_CLOEXEC
-_READ = (
-    os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-)  # a pipe in the place of a file must hold up nobody
+_READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+"""A pipe in the place of a file must hold up nobody."""
 
 
 class LocalBase:

@@ -13,7 +13,8 @@ _OP = "substr(readings.reader, 1, instr(readings.reader || '[', '[') - 1)"
 # part has no FROM, while it still takes conditions on the run and the step into the other. `ended` is twice the row_id
 # of what ends the attempt, plus 1 if that is its success, and beyond every row where nothing has: another start or a
 # skip of the step comes after any failure, and the names of these kinds stand behind all others in the index. In a run
-# of which nothing was invalidated each output of an attempt that has succeeded counts.
+# of which nothing was invalidated each output of an attempt that has succeeded counts. The step is named as its event
+# has it in the index: what comes out of `readings` is text that is copied for each row.
 LINEAGE = f"""
 CREATE VIEW lineage AS
 WITH {UNDONE}, {LOST}, readings AS (
